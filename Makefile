@@ -1,0 +1,48 @@
+# The menu. `make run` needs Python 3.11+ and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run demo test lint flower lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(VENV)/runtime  ## serve on :3030 (PORT, REDIS_URL and LLM_PROXY_… as in README.md)
+	@$(BIN)/python -m tasks up
+
+demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed, ends by itself
+	@$(BIN)/python -m examples.demo
+
+test: $(VENV)/dev  ## all tests: unit, integration, system
+	@$(BIN)/python -m pytest tests
+
+lint: $(VENV)/dev  ## ruff, mypy, hadolint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile
+
+flower: $(VENV)/dev  ## watch the pipeline of a running stack on :5555
+	@$(BIN)/celery --app tasks flower --address=127.0.0.1
+
+lock:  ## write the lock files anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean:  ## remove the virtual environment and caches, never data
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("llm-proxy: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "llm-proxy: setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "llm-proxy: the module venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/runtime: requirements.txt | $(VENV)/python
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt | $(VENV)/python
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ $(VENV)/runtime

@@ -1,0 +1,207 @@
+"""Batch records: read them, take their lease, move them on by compare-and-set."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import gevent
+
+from tasks import backoff, connections, store
+from tasks.errors import LlmProxyError, NotOurTurn, UpstreamTrouble
+from tasks.models import BatchState, Group, new_id
+from tasks.settings import settings
+
+logger = logging.getLogger(__name__)
+
+#: A worker that dies leaves its batch to the sweep after this time.
+LEASE_SECONDS: Final = 25.0
+RENEW_SECONDS: Final = 8.0
+#: A released batch whose next step has not begun this long after its pause is taken up by the sweep.
+SLACK_SECONDS: Final = 15.0
+#: Upstream batch fields that hold text for people.
+TEXT_FIELDS: Final = ("upstream_id", "upstream_status", "input_file", "output_file", "error_file", "errors", "refusal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch record as it was read.
+
+    Attributes:
+        claimed, submitted: Redis' time in ms at which it came into that state, 0 before.
+        failures: consecutive tries of the present step that came to nothing.
+        create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
+        refusal: the answer that settles every line, as JSON, when the upstream refused the whole batch.
+        errors: the upstream's `errors.data` as JSON.
+    """
+
+    id: str
+    state: BatchState
+    group: Group
+    count: int
+    claimed: int
+    submitted: int = 0
+    failures: int = 0
+    create_at: int = 0
+    upstream_id: str = ""
+    upstream_status: str = ""
+    input_file: str = ""
+    output_file: str = ""
+    error_file: str = ""
+    errors: str = ""
+    refusal: str = ""
+
+
+FIELDS: Final = frozenset(f.name for f in fields(Batch))
+
+
+def _batch(batch_id: str, flat: Sequence[bytes]) -> Batch:
+    record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
+    group = Group(**{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")})
+    return Batch(
+        id=batch_id,
+        state=BatchState(record["state"]),
+        group=group,
+        count=int(record["count"]),
+        claimed=int(record["claimed"]),
+        submitted=int(record.get("submitted", 0)),
+        failures=int(record.get("failures", 0)),
+        create_at=int(record.get("create_at", 0)),
+        **{name: record.get(name, "") for name in TEXT_FIELDS},
+    )
+
+
+def claim(group_id: str) -> str | None:
+    """Close one batch of a group if it is full or old enough; returns the new batch's id."""
+    config = settings()
+    batch_id = new_id()
+    count = store.run(
+        "claim",
+        group_id,
+        batch_id,
+        config.max_batch_requests,
+        config.max_batch_mb * 1_000_000,
+        store.EMBEDDING_INPUTS,
+        int(config.max_hold_seconds * 1000),
+        int(SLACK_SECONDS * 1000),
+    )
+    return batch_id if count else None
+
+
+def open_groups() -> list[str]:
+    """Groups that have queued requests, the oldest first."""
+    return [group.decode() for group in connections.client().zrange(f"{store.PREFIX}groups", 0, -1)]
+
+
+def overdue() -> list[tuple[str, BatchState]]:
+    """Batches that nobody works on although it is their time, with their state."""
+    client = connections.client()
+    ids = client.zrangebyscore(f"{store.PREFIX}batches", "-inf", store.now_ms())
+    found = []
+    for raw in ids:
+        state = client.hget(f"{store.PREFIX}batch:{raw.decode()}", "state")
+        if state is not None:
+            found.append((raw.decode(), BatchState(state.decode())))
+    return found
+
+
+def line_ids(batch_id: str) -> list[str]:
+    """Request ids of a batch in the order of its input file."""
+    return [raw.decode() for raw in connections.client().lrange(f"{store.PREFIX}lines:{batch_id}", 0, -1)]
+
+
+class Lease:
+    """The right to work on one batch, and its record as this holder has left it.
+
+    Attributes:
+        batch: the record, kept up to date by `advance`.
+    """
+
+    def __init__(self, batch: Batch, token: str) -> None:
+        self.batch = batch
+        self._token = token
+
+    def advance(
+        self, state: BatchState, *, release: bool = False, pause_seconds: float = 0.0, outcome: str = "", **fields: Any
+    ) -> None:
+        """Move the batch on, or note `fields` where `state` is the present one.
+
+        Args:
+            release: give the lease back; the next step begins after `pause_seconds`.
+            outcome: "successful" or "failed", once per batch: how it ended at the upstream.
+
+        Raises:
+            NotOurTurn: the lease was lost.
+        """
+        moved = store.run(
+            "advance",
+            self.batch.id,
+            self._token,
+            self.batch.state,
+            state,
+            "release" if release else "keep",
+            int(pause_seconds * 1000),
+            int(SLACK_SECONDS * 1000),
+            outcome,
+            store.RETENTION_SECONDS,
+            *(part for pair in fields.items() for part in pair),
+        )
+        if not moved:
+            raise NotOurTurn
+        if state is not self.batch.state:
+            logger.info("%s %s%s", self.batch.id, state, f" after {self.batch.state}")
+        known = {name: value for name, value in fields.items() if name in FIELDS}
+        self.batch = replace(self.batch, state=state, **known)
+
+    def back_off(self, error: UpstreamTrouble) -> float:
+        """Give the lease back after a try that came to nothing; returns the seconds to wait."""
+        seconds = backoff.seconds(self.batch.failures, error.retry_after_seconds)
+        logger.warning("%s stays %s for %.1f s: %s", self.batch.id, self.batch.state, seconds, error)
+        self.advance(self.batch.state, release=True, pause_seconds=seconds, failures=self.batch.failures + 1)
+        return seconds
+
+
+@contextlib.contextmanager
+def lease(batch_id: str, *states: BatchState) -> Iterator[Lease]:
+    """Hold the lease of a batch while a step is done.
+
+    A greenlet renews it. If that fails the step is stopped where it stands, its call to the
+    upstream included, before anybody else can begin.
+
+    Raises:
+        NotOurTurn: the batch is elsewhere, or the lease was lost on the way.
+    """
+    token = new_id()
+    length = int(LEASE_SECONDS * 1000)
+    flat = store.run("lease", batch_id, token, length, *states)
+    if len(flat) < 2:
+        raise NotOurTurn(flat[0].decode() if flat else "held")
+    with renewing(lambda: len(store.run("lease", batch_id, token, length)) > 1):
+        yield Lease(_batch(batch_id, flat), token)
+
+
+@contextlib.contextmanager
+def renewing(renew: Callable[[], bool]) -> Iterator[None]:
+    """Call `renew` every RENEW_SECONDS; when it fails, raise NotOurTurn in the holder."""
+    holder = gevent.getcurrent()
+
+    def keep() -> None:
+        while True:
+            gevent.sleep(RENEW_SECONDS)
+            try:
+                with gevent.Timeout(LEASE_SECONDS - 2 * RENEW_SECONDS):
+                    kept = renew()
+            except (LlmProxyError, gevent.Timeout):
+                kept = False
+            if not kept:
+                gevent.kill(holder, NotOurTurn())
+                return
+
+    keeper = gevent.spawn(keep)
+    try:
+        yield
+    finally:
+        keeper.kill(block=False)

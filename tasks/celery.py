@@ -1,0 +1,21 @@
+"""The Celery app. `celery -A tasks …` finds it through the package."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery
+from celery.signals import after_setup_logger
+
+# Not current on creation but default: any greenlet finds it, and a test's app is not displaced.
+app = Celery("tasks", set_as_current=False)
+app.config_from_object("celeryconfig")
+app.set_default()
+
+
+@after_setup_logger.connect
+def _quiet(**_: Any) -> None:
+    """Celery's two lines for each task would bury ours, one for each state change."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)

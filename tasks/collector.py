@@ -1,0 +1,23 @@
+"""Collect: close the groups that are full or old enough, each into one or more batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from tasks import batches, connections, message
+
+logger = logging.getLogger(__name__)
+
+
+def collect() -> Iterator[str]:
+    """Close what is due; yields the id of each new batch, for the chain to be started.
+
+    Ticks pile up in Redis while no worker runs, so the first one answers for all of them.
+    A batch whose chain is never started, because the worker dies here, is the sweep's.
+    """
+    connections.client().delete(message.COLLECT_QUEUE)
+    for group_id in batches.open_groups():
+        while batch_id := batches.claim(group_id):
+            logger.info("%s claimed from group %s", batch_id, group_id)
+            yield batch_id

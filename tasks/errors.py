@@ -1,0 +1,167 @@
+"""Every error of the project, divided by what can be done about it.
+
+LlmProxyError
+├── SettingsError        the operator mends the environment and starts again
+├── VaultError           the operator restores the vault key
+├── ClientError          the caller mends its request (4xx in the OpenAI envelope)
+│   ├── InvalidRequest       400
+│   ├── MissingCredential    401
+│   ├── IdempotencyConflict  422
+│   └── BodyTooLarge         413
+├── Unavailable          the caller tries again later (503 with Retry-After)
+│   ├── StoreUnavailable     Redis is away or full
+│   ├── TooManyWaiting       this process holds as many clients as it may
+│   └── Draining             this process is being replaced
+├── DeadlineExceeded     the caller waited as long as is promised (504)
+├── UpstreamError        the upstream did not do what was asked
+│   ├── UpstreamRefused      it answered, and asking again will not help: the answer is final
+│   └── UpstreamTrouble      it may do so later; `in_doubt` says that it may have done it already
+└── NotOurTurn           another worker holds the lease: stop quietly
+"""
+
+from __future__ import annotations
+
+
+class LlmProxyError(Exception):
+    """Base of all errors that the project raises itself."""
+
+
+class SettingsError(LlmProxyError):
+    """A setting is missing, unknown or out of range."""
+
+
+class VaultError(LlmProxyError):
+    """A sealed credential is gone or cannot be opened with the configured vault keys."""
+
+
+class ClientError(LlmProxyError):
+    """The caller's request cannot be served as it is.
+
+    Attributes:
+        status: HTTP status.
+        type, code, param: the fields of the OpenAI error envelope.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code or self.code
+
+
+class InvalidRequest(ClientError):
+    """The body or a header does not make sense."""
+
+
+class MissingCredential(ClientError):
+    """There is no Authorization header."""
+
+    status = 401
+    code = "missing_api_key"
+
+
+class BodyTooLarge(ClientError):
+    """The body is over MAX_BODY_MB."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class IdempotencyConflict(ClientError):
+    """The same Idempotency-Key came with another body."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class Unavailable(LlmProxyError):
+    """Nothing was accepted; the same request may succeed later.
+
+    Attributes:
+        retry_after_seconds: when to try again.
+        code: the `code` of the OpenAI error envelope.
+    """
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreUnavailable(Unavailable):
+    """Redis does not take what we give it."""
+
+    code = "store_unavailable"
+
+
+class TooManyWaiting(Unavailable):
+    """MAX_WAITING clients are being held already."""
+
+    code = "too_many_waiting"
+
+
+class Draining(Unavailable):
+    """This process is shutting down; the request goes on and a retry finds it."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(LlmProxyError):
+    """REQUEST_DEADLINE_SECONDS passed without a reply."""
+
+
+class UpstreamError(LlmProxyError):
+    """Base of what goes wrong between us and the upstream."""
+
+
+class UpstreamRefused(UpstreamError):
+    """A definite answer that is not success.
+
+    Attributes:
+        status, body, headers: the upstream's answer, to be handed to the callers.
+    """
+
+    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        super().__init__(f"the upstream answered {status}")
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+class UpstreamTrouble(UpstreamError):
+    """408, 409, 429, 5xx, a connection that failed, or an answer that made no sense.
+
+    Attributes:
+        in_doubt: the call may have taken effect although it was not answered.
+        retry_after_seconds: what the upstream asked for, if it did.
+        answer: what it said, if it said anything.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        in_doubt: bool,
+        retry_after_seconds: float | None = None,
+        answer: UpstreamRefused | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
+        self.retry_after_seconds = retry_after_seconds
+        self.answer = answer
+
+
+class NotOurTurn(LlmProxyError):
+    """The batch or request is in another state, or somebody else holds its lease.
+
+    Attributes:
+        state: the state that it is in, "held" when somebody works on it.
+    """
+
+    def __init__(self, state: str = "held") -> None:
+        super().__init__(state)
+        self.state = state

@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- Moves a batch to its next state, or notes something in its present one; only the holder of
+-- the lease can.
+--
+-- ARGV: key prefix, batch id, lease token, expected state, new state, "keep" or "release" the lease,
+--       pause (ms) before the next step, slack (ms) after which the sweep takes a released batch up,
+--       outcome to count once ("successful", "failed" or ""), lifetime once done (s),
+--       then field, value, ...
+-- Returns 1, or 0: the lease is lost.
+local prefix, batch, expected, state, pause = ARGV[1], ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[7])
+local key = prefix .. 'batch:' .. batch
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local r = redis.call('HMGET', key, 'state', 'lease', 'lease_until', 'claimed')
+if r[1] ~= expected or r[2] ~= ARGV[3] or tonumber(r[3] or 0) <= now then
+  return 0
+end
+redis.call('HSET', key, 'state', state, unpack(ARGV, 11))
+if state ~= expected then
+  redis.call('HSET', key, state, now)
+end
+if ARGV[9] ~= '' then
+  local took = now - r[4]
+  redis.call('HINCRBY', prefix .. 'stats', 'batches_' .. ARGV[9], 1)
+  redis.call('HINCRBY', prefix .. 'stats', 'batches_ms', took)
+  redis.call('HINCRBY', prefix .. 'latency:batches', math.floor(math.log(took + 1) / math.log(1.03)), 1)
+end
+if state == 'done' then
+  redis.call('HDEL', key, 'lease', 'lease_until', 'not_before')
+  redis.call('ZREM', prefix .. 'batches', batch)
+  redis.call('DEL', prefix .. 'lines:' .. batch)
+  redis.call('EXPIRE', key, ARGV[10])
+elseif ARGV[6] == 'release' then
+  -- A fifth of the pause is forgiven: a message that comes a little early must not be turned away.
+  redis.call('HDEL', key, 'lease', 'lease_until')
+  redis.call('HSET', key, 'not_before', now + math.floor(pause * 0.8))
+  redis.call('ZADD', prefix .. 'batches', now + pause + ARGV[8], batch)
+end
+return 1

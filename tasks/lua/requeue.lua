@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- Puts requests back into their queue: the upstream provably did not run them, or will be asked again.
+--
+-- ARGV: key prefix, owner, counter to raise ("attempts", "missing" or ""), delay (ms) before the
+--       group closes again, then per request: id, message ("": the caller sends it with a countdown).
+-- Returns per request: 1 queued again, 0 not ours any more.
+local prefix, owner, counter, delay = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local replies, requeued = {}, 0
+
+for at = 5, #ARGV, 2 do
+  local id = ARGV[at]
+  local record = prefix .. 'request:' .. id
+  local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'bytes', 'inputs', 'lane')
+  if r[1] and r[1] ~= 'settled' and r[2] == owner and owner ~= '' then
+    redis.call('HSET', record, 'state', 'queued', 'owner', '', 'queued', now)
+    if counter ~= '' then
+      redis.call('HINCRBY', record, counter, 1)
+    end
+    local queue = r[6] == 'sync' and 'sync' or 'batch.' .. r[3]
+    if ARGV[at + 1] ~= '' then
+      redis.call('LPUSH', queue, ARGV[at + 1])
+    end
+    if queue == 'sync' then
+      redis.call('ZADD', prefix .. 'sync', now + delay + 30000, id)
+    else
+      local info = prefix .. 'group:' .. r[3]
+      redis.call('ZADD', prefix .. 'groups', 'NX', now, r[3])
+      redis.call('HINCRBY', info, 'queued_bytes', r[4])
+      redis.call('HINCRBY', info, 'queued_inputs', r[5])
+      if delay > 0 then
+        redis.call('HSET', info, 'not_before', now + delay)
+      end
+    end
+    requeued = requeued + 1
+    replies[#replies + 1] = 1
+  else
+    replies[#replies + 1] = 0
+  end
+end
+if requeued > 0 then
+  redis.call('HINCRBY', prefix .. 'stats', 'requests_requeued', requeued)
+end
+return replies

@@ -1,0 +1,49 @@
+#!lua flags=allow-oom
+-- Writes final replies: the only way in which a request ends.
+-- Compare-and-set per request: whoever does not own it any more changes nothing.
+--
+-- ARGV: key prefix, Celery's result key prefix, lifetime of a reply (s),
+--       then per request: id, owner, reply in Celery's result format, outcome.
+-- Returns per request: 1 settled now, 0 not ours or settled before.
+local prefix, result_prefix, lifetime = ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local replies, entry, outcomes, latencies, sum = {}, {}, {}, {}, 0
+
+for at = 4, #ARGV, 4 do
+  local id, payload, outcome = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  local record = prefix .. 'request:' .. id
+  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'lane')
+  if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] then
+    redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
+    redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
+    redis.call('DEL', prefix .. 'body:' .. id)
+    redis.call('HSET', record, 'state', 'settled', 'settled', now)
+    redis.call('EXPIRE', record, lifetime)
+    if r[4] then
+      redis.call('EXPIRE', prefix .. 'idempotency:' .. r[4], lifetime)
+    end
+    redis.call('ZREM', prefix .. 'sync', id)
+    local took = math.max(0, now - r[3])
+    local bucket = math.floor(math.log(took + 1) / math.log(1.03))
+    sum = sum + took
+    latencies[bucket] = (latencies[bucket] or 0) + 1
+    outcomes[outcome] = (outcomes[outcome] or 0) + 1
+    entry[#entry + 1] = id .. ':' .. #payload
+    replies[#replies + 1] = 1
+  else
+    replies[#replies + 1] = 0
+  end
+end
+
+if #entry > 0 then
+  redis.call('XADD', prefix .. 'settled', 'MAXLEN', '~', 2000, '*', 'ids', table.concat(entry, ' '))
+  for outcome, n in pairs(outcomes) do
+    redis.call('HINCRBY', prefix .. 'stats', 'requests_' .. outcome, n)
+  end
+  redis.call('HINCRBY', prefix .. 'stats', 'requests_ms', sum)
+  for bucket, n in pairs(latencies) do
+    redis.call('HINCRBY', prefix .. 'latency:requests', bucket, n)
+  end
+end
+return replies

@@ -1,0 +1,119 @@
+"""What travels through the pipeline: small frozen values and the states they can be in. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final
+from uuid import uuid4
+
+#: Bytes that a line adds to its body: custom_id, method, url and punctuation.
+LINE_OVERHEAD_BYTES: Final = 128
+
+
+class RequestState(StrEnum):
+    """Where a request is; every change is compare-and-set on state and owner."""
+
+    QUEUED = "queued"  #: its message lies in a Celery queue
+    BATCHED = "batched"  #: a line of the batch that owns it
+    RUNNING = "running"  #: being sent synchronously under the lease that owns it
+    SETTLED = "settled"  #: its reply is stored; nothing changes it any more
+
+
+class BatchState(StrEnum):
+    """Where a batch is; each state is written before the step that it names begins."""
+
+    CLAIMED = "claimed"  #: has its lines; nothing has been sent
+    UPLOADING = "uploading"  #: the input file is on its way, or is up and `input_file` says so
+    CREATING = "creating"  #: "create" may have been sent: see submission.py on doubt
+    SUBMITTED = "submitted"  #: the upstream has it; `upstream_id` is known
+    ENDED = "ended"  #: terminal at the upstream, or refused by it (`refusal`)
+    DELIVERING = "delivering"  #: result files are being read
+    CLEANING = "cleaning"  #: every line is settled or queued again; files are being deleted
+    DONE = "done"  #: kept for RETENTION_SECONDS, for people who ask
+
+
+class Lane(StrEnum):
+    """The way a request takes to the upstream."""
+
+    BATCH = "batch"  #: collected into a batch, half price
+    SYNC = "sync"  #: sent at once by a worker, full price
+
+
+class Outcome(StrEnum):
+    """What a final reply counts as in /stats."""
+
+    SUCCESSFUL = "successful"  #: the upstream's 2xx
+    FAILED = "failed"  #: the upstream's error
+    SYNTHESIZED = "synthesized"  #: an error of our own in the upstream's shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What requests must share to travel in one batch.
+
+    Attributes:
+        credential: reference of the sealed Authorization header.
+        endpoint: path of the batched endpoint, such as `/v1/embeddings`.
+        model: exactly as the caller spelt it: the upstream fails a file that mixes two spellings.
+        organization, project: `OpenAI-Organization` and `OpenAI-Project`, empty when not sent.
+    """
+
+    credential: str
+    endpoint: str
+    model: str
+    organization: str = ""
+    project: str = ""
+
+    @property
+    def id(self) -> str:
+        """24 hex digits; equal for equal groups, on every host."""
+        parts = (self.credential, self.endpoint, self.model, self.organization, self.project)
+        return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def new_id() -> str:
+    """A task id, custom_id or batch id: 32 hex digits that nobody can guess."""
+    return uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One client call on its way into the pipeline.
+
+    Attributes:
+        body: the line's body: one JSON object on one line, `stream` taken out.
+        inputs: embedding inputs, 1 for other endpoints; the upstream limits their sum per file.
+        idempotency_key: the caller's `Idempotency-Key`, empty when not sent.
+        fingerprint: digest of endpoint and body; the same key with another one is a conflict.
+    """
+
+    group: Group
+    body: bytes = field(repr=False)
+    fingerprint: str
+    inputs: int = 1
+    lane: Lane = Lane.BATCH
+    idempotency_key: str = field(default="", repr=False)
+    id: str = field(default_factory=new_id)
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes that the request takes in an input file."""
+        return len(self.body) + LINE_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the caller gets: status, headers and the body's exact bytes."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+    outcome: Outcome
+
+    @classmethod
+    def of_upstream(cls, status: int, headers: dict[str, str], body: bytes) -> Reply:
+        """The upstream's own answer."""
+        outcome = Outcome.SUCCESSFUL if 200 <= status < 300 else Outcome.FAILED
+        return cls(status=status, headers=headers, body=body, outcome=outcome)

@@ -1,0 +1,97 @@
+"""The Celery tasks: what is published, in the order in which a request meets them.
+
+    request                       one HTTP request; collected in bulk, or executed on queue `sync`
+    collect ─▶ submit ─▶ poll ─▶ deliver        one chain for each batch
+    sweep                         sets going again what stands still
+
+Each is a few lines around a function that knows nothing of Celery. Arguments are ids only.
+A stage that must wait returns the seconds, and its task repeats itself with that countdown:
+no worker slot is held.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import Task, chain, shared_task
+from celery.exceptions import Ignore
+
+from tasks import collector, delivery, message, polling, submission, sweeper, sync
+from tasks.errors import NotOurTurn, StoreUnavailable
+from tasks.models import BatchState
+
+logger = logging.getLogger(__name__)
+
+#: The stage that works on a batch in each state; the stages after it follow in the chain.
+STAGE = {
+    BatchState.CLAIMED: "submit",
+    BatchState.UPLOADING: "submit",
+    BatchState.CREATING: "submit",
+    BatchState.SUBMITTED: "poll",
+    BatchState.ENDED: "deliver",
+    BatchState.DELIVERING: "deliver",
+    BatchState.CLEANING: "deliver",
+}
+
+
+def _step(task: Task[Any, Any], step: Callable[[], float | None]) -> None:
+    """Run a stage once; repeat the task later, or end its chain quietly, as the stage says."""
+    try:
+        pause = step()
+    except NotOurTurn as error:
+        raise Ignore(f"not our turn: {error.state}") from None
+    except (StoreUnavailable, redis.RedisError) as error:
+        logger.warning("%s is left to the sweep: %s", task.request.args, type(error).__name__)
+        raise Ignore("the store is away") from error
+    if pause is not None:
+        raise task.retry(countdown=pause)
+
+
+@shared_task(name=message.REQUEST_TASK, bind=True, max_retries=None)
+def request(self: Task[Any, Any], request_id: str) -> None:
+    """Send one request to the upstream synchronously and settle it."""
+    _step(self, lambda: sync.send(request_id, self.request.retries))
+
+
+@shared_task(name=message.COLLECT_TASK)
+def collect() -> None:
+    """Start a chain for every group that is full or old enough."""
+    for batch_id in collector.collect():
+        start(batch_id)
+
+
+@shared_task(name="tasks.submit", bind=True, max_retries=None)
+def submit(self: Task[Any, Any], batch_id: str) -> None:
+    """Upload the input file and create the batch."""
+    _step(self, lambda: submission.submit(batch_id))
+
+
+@shared_task(name="tasks.poll", bind=True, max_retries=None)
+def poll(self: Task[Any, Any], batch_id: str) -> None:
+    """Look at the batch until it is terminal."""
+    _step(self, lambda: polling.poll(batch_id))
+
+
+@shared_task(name="tasks.deliver", bind=True, max_retries=None)
+def deliver(self: Task[Any, Any], batch_id: str) -> None:
+    """Settle every request of the batch."""
+    _step(self, lambda: delivery.deliver(batch_id))
+
+
+@shared_task(name="tasks.sweep")
+def sweep() -> None:
+    """Set going again whatever stands still."""
+    for batch_id, state in sweeper.standing_batches():
+        start(batch_id, state)
+    sweeper.standing_requests()
+    sweeper.trim_stream()
+
+
+def start(batch_id: str, state: BatchState = BatchState.CLAIMED) -> None:
+    """Publish the chain of a batch from the stage that its state calls for."""
+    stages = {"submit": submit, "poll": poll, "deliver": deliver}
+    names = list(stages)
+    chain(*(stages[name].si(batch_id) for name in names[names.index(STAGE[state]) :])).apply_async()

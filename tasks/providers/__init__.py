@@ -1,0 +1,1 @@
+"""Upstreams: one module each, holding nothing but what is particular to it."""

@@ -1,0 +1,111 @@
+"""OpenAI's Files, Batches and synchronous endpoints, for one credential."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from tasks import vault
+from tasks.errors import UpstreamRefused
+from tasks.models import Group, Reply
+from tasks.providers import http
+
+#: Files are named by our batch id, and batches carry it, so that each can be found again.
+METADATA_KEY: Final = "llm_proxy_batch"
+COMPLETION_WINDOW: Final = "24h"
+#: In case we cannot delete a file ourselves: the input after 3 days, results after 3 days.
+FILE_LIFETIME_SECONDS: Final = 3 * 86_400
+#: Shorter than a lease: when the lease is over, so is the call.
+CALL_SECONDS: Final = 20.0
+#: An upload or download goes on while the lease is renewed.
+TRANSFER_SECONDS: Final = 1800.0
+LIST_PAGES: Final = 50
+
+TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+RUNNING: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+
+
+class OpenAI:
+    """The upstream as one group of requests sees it.
+
+    Raises:
+        VaultError: the credential cannot be opened.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._headers = {"Authorization": vault.open_sealed(group.credential)}
+        if group.organization:
+            self._headers["OpenAI-Organization"] = group.organization
+        if group.project:
+            self._headers["OpenAI-Project"] = group.project
+
+    def __repr__(self) -> str:
+        return "OpenAI(credential=…)"
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        options.setdefault("deadline_seconds", CALL_SECONDS)
+        return http.call_json(method, path, headers=self._headers, **options)
+
+    def upload(self, form: IO[bytes], content_type: str) -> str:
+        """Upload a multipart form that holds the input file; returns the file's id."""
+        headers = {**self._headers, "Content-Type": content_type}
+        answer = http.call_json("POST", "/v1/files", headers=headers, data=form, deadline_seconds=TRANSFER_SECONDS)
+        return str(answer["id"])
+
+    def create(self, batch_id: str, input_file: str, endpoint: str) -> dict[str, Any]:
+        """Create the batch; `metadata` carries our own id."""
+        return self._json(
+            "POST",
+            "/v1/batches",
+            json={
+                "input_file_id": input_file,
+                "endpoint": endpoint,
+                "completion_window": COMPLETION_WINDOW,
+                "metadata": {METADATA_KEY: batch_id},
+                "output_expires_after": {"anchor": "created_at", "seconds": FILE_LIFETIME_SECONDS},
+            },
+        )
+
+    def retrieve(self, upstream_id: str) -> dict[str, Any]:
+        """The batch as it is now."""
+        return self._json("GET", f"/v1/batches/{upstream_id}")
+
+    def find(self, batch_id: str, since_seconds: float) -> dict[str, Any] | None:
+        """Our batch among those created after `since_seconds` (Unix time), newest first."""
+        after = ""
+        for _ in range(LIST_PAGES):
+            page = self._json("GET", "/v1/batches", params={"limit": 100, **({"after": after} if after else {})})
+            batches = page.get("data") or []
+            for batch in batches:
+                if (batch.get("metadata") or {}).get(METADATA_KEY) == batch_id:
+                    return dict(batch)
+            if not batches or not page.get("has_more") or batches[-1].get("created_at", 0) < since_seconds:
+                return None
+            after = batches[-1]["id"]
+        return None
+
+    @contextlib.contextmanager
+    def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
+        """A file's bytes in pieces."""
+        with http.call(
+            "GET", f"/v1/files/{file_id}/content", headers=self._headers, deadline_seconds=TRANSFER_SECONDS
+        ) as response:
+            yield response.iter_content(256 * 1024)
+
+    def delete(self, file_id: str) -> None:
+        """Delete a file; one that is gone already is deleted."""
+        try:
+            self._json("DELETE", f"/v1/files/{file_id}")
+        except UpstreamRefused as error:
+            if error.status != 404:
+                raise
+
+    def send(self, endpoint: str, body: bytes, timeout_seconds: float) -> Reply:
+        """One request, synchronously; every answer but 408, 409, 429 and 5xx is final."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        try:
+            with http.call("POST", endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds) as response:
+                return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
+        except UpstreamRefused as error:
+            return Reply.of_upstream(error.status, error.headers, error.body)

@@ -1,0 +1,179 @@
+"""Wakes the waiting clients of one process when their replies are settled.
+
+The stream `settled` names every reply's id and size; one reader greenlet per process follows it
+and fetches, at most a megabyte at a time, the replies that somebody here waits for. Celery's
+`AsyncResult.get()` needs a subscription per waiting client: measured, it dies at 1,200 of them,
+and Redis drops a subscriber that is 32 MB behind. A stream cannot be missed: after a broken
+connection the reader looks for everything it waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import gevent
+import redis
+from gevent.event import AsyncResult
+
+from tasks import connections, settle, store
+from tasks.models import Reply
+
+logger = logging.getLogger(__name__)
+
+FETCH_BYTES = 1_000_000
+FETCH_KEYS = 200
+BLOCK_MS = 5000
+READ_ENTRIES = 200
+RECONNECT_SECONDS = 0.5
+STREAM = f"{store.PREFIX}settled"
+
+
+class Waiter:
+    """One client that waits for one reply; it may be woken once, with the reply or an error."""
+
+    __slots__ = ("_payload", "request_id")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self._payload: AsyncResult[bytes] = AsyncResult()
+
+    def wake(self, payload: bytes | Exception) -> None:
+        """Hand over the stored result, or an error to be raised in the waiting greenlet."""
+        if isinstance(payload, Exception):
+            self._payload.set_exception(payload)
+        else:
+            self._payload.set(payload)
+
+    def wait(self, timeout_seconds: float) -> Reply:
+        """Block until woken.
+
+        Raises:
+            gevent.Timeout: nothing came.
+        """
+        payload = self._payload.get(timeout=timeout_seconds)
+        assert payload is not None  # noqa: S101 - wake() sets bytes
+        return settle.decode(payload)
+
+
+class Results:
+    """The replies that clients of this process wait for."""
+
+    def __init__(self) -> None:
+        self._waiters: defaultdict[str, list[Waiter]] = defaultdict(list)
+        self._last_id = "$"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiters.values()))
+
+    def start(self) -> None:
+        """Start the reader greenlet."""
+        gevent.spawn(self._read_forever)
+
+    def register(self, request_id: str) -> Waiter:
+        """Begin to wait; to be called before the request can be settled, or followed by `look`."""
+        waiter = Waiter(request_id)
+        self._waiters[request_id].append(waiter)
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop waiting, answered or not."""
+        waiters = self._waiters.get(waiter.request_id, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+        if not waiters:
+            self._waiters.pop(waiter.request_id, None)
+
+    def look(self, request_id: str) -> None:
+        """Wake those who registered for a reply that may have been there already."""
+        self._fetch([request_id])
+
+    def wake_all(self, error: Exception) -> None:
+        """Raise an error in every waiting client."""
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                waiter.wake(error)
+        self._waiters.clear()
+
+    def _read_forever(self) -> None:
+        while True:
+            try:
+                self._last_id = self._newest_id()
+                self._look_for_all()
+                while True:
+                    self._read()
+            except redis.RedisError as error:
+                logger.warning("results cannot be read (%s), trying again", type(error).__name__)
+                gevent.sleep(RECONNECT_SECONDS)
+            except Exception:
+                # The reader must outlive a defect: everybody here waits for it.
+                logger.exception("the reader of results failed, going on")
+                gevent.sleep(RECONNECT_SECONDS)
+
+    @staticmethod
+    def _newest_id() -> str:
+        newest = connections.client().xrevrange(STREAM, count=1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    def _read(self) -> None:
+        client = connections.client()
+        answer = client.xread({STREAM: self._last_id}, count=READ_ENTRIES, block=BLOCK_MS)
+        if not answer:
+            return
+        entries = (answer[STREAM.encode()][0] if isinstance(answer, dict) else answer[0][1]) or []
+        if len(entries) == READ_ENTRIES and self._was_trimmed(entries[0][0].decode()):
+            self._look_for_all()
+        sizes: list[tuple[str, int]] = []
+        for entry_id, values in entries:
+            self._last_id = entry_id.decode()
+            for part in values[b"ids"].decode().split():
+                request_id, _, size = part.partition(":")
+                if request_id in self._waiters:
+                    sizes.append((request_id, int(size)))
+        for ids in _by_size(sizes):
+            self._fetch(ids)
+
+    def _was_trimmed(self, first_read: str) -> bool:
+        """Whether entries that we have not read were dropped before the first one that we got."""
+        info = connections.client().xinfo_stream(STREAM)
+        deleted = info.get("max-deleted-entry-id", b"0-0")
+        return _order(deleted.decode()) > _order(self._last_id) and _order(first_read) > _order(self._last_id)
+
+    def _look_for_all(self) -> None:
+        client = connections.client()
+        ids = list(self._waiters)
+        for start in range(0, len(ids), 1000):
+            part = ids[start : start + 1000]
+            pipeline = client.pipeline(transaction=False)
+            for request_id in part:
+                pipeline.strlen(store.RESULT_PREFIX + request_id)
+            found = [(i, size) for i, size in zip(part, pipeline.execute(), strict=True) if size]
+            for chunk in _by_size(found):
+                self._fetch(chunk)
+
+    def _fetch(self, ids: list[str]) -> None:
+        payloads = connections.client().mget([store.RESULT_PREFIX + request_id for request_id in ids])
+        for request_id, payload in zip(ids, payloads, strict=True):
+            if payload is not None:
+                for waiter in self._waiters.pop(request_id, ()):
+                    waiter.wake(payload)
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    ms, _, sequence = stream_id.partition("-")
+    return int(ms), int(sequence)
+
+
+def _by_size(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Ids in chunks of at most FETCH_BYTES and FETCH_KEYS; a larger reply comes alone."""
+    chunk: list[str] = []
+    total = 0
+    for request_id, size in sizes:
+        if chunk and (total + size > FETCH_BYTES or len(chunk) >= FETCH_KEYS):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(request_id)
+        total += size
+    if chunk:
+        yield chunk

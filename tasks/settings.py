@@ -1,0 +1,198 @@
+"""The settings: one frozen object, read once from the environment, complete or refused.
+
+The only module that reads `os.environ`. Every setting but PORT and REDIS_URL carries the
+prefix LLM_PROXY_; a secret may come from a file named by LLM_PROXY_<NAME>_FILE. A variable
+with the prefix that is not a setting is refused: a typo must not silently mean a default.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.errors import SettingsError
+
+PREFIX = "LLM_PROXY_"
+#: What platforms set themselves, so it keeps its name.
+PLATFORM = {"port": "PORT", "redis_url": "REDIS_URL"}
+#: AF_UNIX paths hold 107 characters and a NUL.
+SOCKET_PATH_LIMIT = 107
+CERTIFICATE_CHECKS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+
+
+def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"help": help, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting with its unit in its name; `help` is what README's table says of it."""
+
+    port: int = _setting(3030, "TCP port that the front listens on")
+    redis_url: str = _setting(
+        "",
+        "`redis://`, `rediss://` or `unix://` URL; empty: an embedded Redis under the data directory",
+        secret=True,
+    )
+    bind: str = _setting("127.0.0.1", "address that the front listens on")
+    upstream: str = _setting("https://api.openai.com", "scheme and host of the upstream, without `/v1`")
+    data_dir: Path = _setting(Path("var"), "directory of the embedded Redis and of generated keys")  # noqa: RUF009 - frozen
+    max_hold_seconds: float = _setting(4.0, "how long the oldest request of a group waits for company")
+    max_batch_requests: int = _setting(1000, "requests that close a batch (1 to 50000)")
+    max_batch_mb: int = _setting(
+        25, "megabytes of input file that close a batch (1 to 200); a larger line travels alone"
+    )
+    max_body_mb: int = _setting(25, "megabytes of one request body (1 to 190); more is answered 413")
+    request_deadline_seconds: float = _setting(93_600.0, "every request is answered this long after acceptance")
+    result_ttl_seconds: int = _setting(172_800, "how long a reply can be fetched again after it was settled")
+    poll_min_seconds: float = _setting(1.0, "shortest pause between two looks at a batch")
+    poll_max_seconds: float = _setting(30.0, "longest pause between two looks at a batch")
+    max_line_attempts: int = _setting(3, "how often a line that ends with 429 or 5xx is submitted in all")
+    upstream_timeout_seconds: float = _setting(
+        600.0, "longest silence of the upstream in a relayed or synchronous call"
+    )
+    max_waiting: int = _setting(18_000, "clients that one web process holds open; more are answered 503")
+    web_processes: int = _setting(1, "gunicorn worker processes of the front")
+    redis_max_connections: int = _setting(50, "connections of one process to Redis")
+    redis_tls_verify: str = _setting("required", "certificate check of `rediss://`: `required`, `optional` or `none`")
+    vault_keys: tuple[str, ...] = _setting(
+        (),
+        "comma-separated Fernet keys that seal the callers' credentials: the first seals, all open; "
+        "empty: generated into the data directory, allowed with the embedded Redis only",
+        secret=True,
+    )
+    log_level: str = _setting("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, name: str, what: str) -> None:
+            if not ok:
+                raise SettingsError(f"{variable(name)} must be {what}")
+
+        upstream = urlsplit(self.upstream)
+        need(upstream.scheme in {"http", "https"} and bool(upstream.hostname), "upstream", "an http(s) URL")
+        need(
+            not upstream.path.strip("/") and not upstream.query and upstream.username is None,
+            "upstream",
+            "scheme and host only: the path /v1 comes from the request",
+        )
+        need(0 < self.port < 65_536, "port", "a TCP port (1 to 65535)")
+        need(1 <= self.max_batch_requests <= 50_000, "max_batch_requests", "1 to 50000")
+        need(1 <= self.max_batch_mb <= 200, "max_batch_mb", "1 to 200")
+        need(1 <= self.max_body_mb <= 190, "max_body_mb", "1 to 190")
+        need(0 <= self.max_hold_seconds <= 3600, "max_hold_seconds", "0 to 3600")
+        need(0 < self.poll_min_seconds <= self.poll_max_seconds, "poll_min_seconds", "above 0 and at most POLL_MAX")
+        need(self.log_level in {"DEBUG", "INFO", "WARNING", "ERROR"}, "log_level", "DEBUG, INFO, WARNING or ERROR")
+        need(
+            self.redis_tls_verify in CERTIFICATE_CHECKS,
+            "redis_tls_verify",
+            "required, optional or none",
+        )
+        if self.redis_url:
+            scheme = urlsplit(self.redis_url).scheme
+            need(scheme in {"redis", "rediss", "unix"}, "redis_url", "a redis://, rediss:// or unix:// URL")
+        else:
+            need(
+                len(os.fsencode(self.socket_path)) <= SOCKET_PATH_LIMIT,
+                "data_dir",
+                f"shorter: the socket's path {self.socket_path} has more than {SOCKET_PATH_LIMIT} bytes",
+            )
+        for name in POSITIVE:
+            need(getattr(self, name) > 0, name, "above 0")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Build the settings from variables.
+
+        Raises:
+            SettingsError: a value cannot be read, or a variable with our prefix is no setting.
+        """
+        known = {variable(f.name): f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, f in known.items():
+            text = _text(environ, name, secret=f.metadata["secret"])
+            if text:
+                try:
+                    values[f.name] = PARSERS[str(f.type)](text)
+                except ValueError:
+                    raise SettingsError(f"{name}={text!r} is not a valid {f.type}") from None
+        secrets = {f"{name}_FILE" for name, f in known.items() if f.metadata["secret"]}
+        for name in environ:
+            if name.startswith(PREFIX) and name not in known and name not in secrets:
+                raise SettingsError(f"{name} is not a setting of llm-proxy; see the table in README.md")
+        return cls(**values)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether `make run` brings its own Redis."""
+        return not self.redis_url
+
+    @property
+    def socket_path(self) -> Path:
+        """The embedded Redis listens here and on no port."""
+        return self.data_dir.absolute() / "redis.sock"
+
+    @property
+    def redis(self) -> str:
+        """URL for redis-py."""
+        return self.redis_url or f"unix://{self.socket_path}"
+
+    @property
+    def celery_redis(self) -> str:
+        """The same URL in kombu's spelling."""
+        if self.redis.startswith("unix://"):
+            return "redis+socket://" + self.redis.removeprefix("unix://")
+        return self.redis
+
+    @property
+    def redis_tls(self) -> dict[str, Any]:
+        """`ssl_*` options for a `rediss://` URL, none for others; redis-py and Celery use the same names."""
+        if not self.redis_url.startswith("rediss://"):
+            return {}
+        return {"ssl_cert_reqs": CERTIFICATE_CHECKS[self.redis_tls_verify]}
+
+
+#: Must be above zero.
+POSITIVE = (
+    "request_deadline_seconds", "result_ttl_seconds", "max_line_attempts", "upstream_timeout_seconds",
+    "max_waiting", "web_processes", "redis_max_connections",
+)  # fmt: skip
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return PLATFORM.get(name) or PREFIX + name.upper()
+
+
+def _text(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
+    path = environ.get(f"{name}_FILE") if secret else None
+    if path is None:
+        return environ.get(name, "").strip()
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{name}_FILE: cannot read {path}: {error.strerror}") from None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "Path": Path,
+    "tuple[str, ...]": _words,
+}
+
+
+@functools.cache
+def settings() -> Settings:
+    """This process's settings, read from the environment at the first call."""
+    return Settings.from_env(os.environ)

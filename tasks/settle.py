@@ -1,0 +1,112 @@
+"""The door out: final replies are written here, by both lanes and once each.
+
+A reply is stored under Celery's own key in Celery's own format, so that
+`AsyncResult(id).get()` gives `{status, headers, body}` in any Celery shell. Celery's
+own store is a GET and a SET; the script's compare-and-set lets exactly one reply win.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from tasks import message, store
+from tasks.models import Outcome, Reply
+from tasks.settings import settings
+
+CHUNK_BYTES: Final = 1_000_000
+CHUNK_LINES: Final = 200
+
+
+class _Result(msgspec.Struct, omit_defaults=True):
+    status: int
+    headers: dict[str, str]
+    body: str
+    encoding: str = ""  # "base64" when the upstream's body is not UTF-8
+
+
+class _Meta(msgspec.Struct):
+    """Celery's result format."""
+
+    result: _Result
+    task_id: str = ""
+    date_done: str = ""
+    status: str = "SUCCESS"
+    traceback: None = None
+    children: list[Any] = []
+
+
+def encode(request_id: str, reply: Reply) -> bytes:
+    """A reply in Celery's result format; the body as a string, so that no reader re-reads its numbers."""
+    try:
+        result = _Result(reply.status, reply.headers, reply.body.decode())
+    except UnicodeDecodeError:
+        result = _Result(reply.status, reply.headers, base64.b64encode(reply.body).decode(), "base64")
+    return msgspec.json.encode(_Meta(result, request_id, datetime.now(UTC).isoformat()))
+
+
+_decoder = msgspec.json.Decoder(_Meta)
+
+
+def decode(payload: bytes) -> Reply:
+    """The reply in a stored result."""
+    result = _decoder.decode(payload).result
+    body = base64.b64decode(result.body) if result.encoding else result.body.encode()
+    return Reply.of_upstream(result.status, result.headers, body)
+
+
+def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
+    """Write final replies of (request id, owner, reply), in chunks; returns how many were settled now.
+
+    Raises:
+        StoreUnavailable: some may be settled; settling all again is safe.
+    """
+    settled = 0
+    arguments: list[str | bytes] = []
+    size = 0
+    for request_id, owner, reply in replies:
+        payload = encode(request_id, reply)
+        arguments += (request_id, owner, payload, reply.outcome)
+        size += len(payload)
+        if size >= CHUNK_BYTES or len(arguments) >= 4 * CHUNK_LINES:
+            settled += _settle(arguments)
+            arguments, size = [], 0
+    return settled + (_settle(arguments) if arguments else 0)
+
+
+def _settle(arguments: Sequence[str | bytes]) -> int:
+    return sum(store.run("settle", store.RESULT_PREFIX, settings().result_ttl_seconds, *arguments))
+
+
+def requeue(
+    request_ids: Sequence[str], owner: str, queue: str, *, counter: str = "", delay_seconds: float = 0.0
+) -> int:
+    """Queue requests again; returns how many still belonged to `owner`.
+
+    `counter` ("attempts" or "missing") is raised for each; the group stays open for `delay_seconds`.
+    """
+    requeued = 0
+    for start in range(0, len(request_ids), CHUNK_LINES):
+        rows: list[str] = []
+        for request_id in request_ids[start : start + CHUNK_LINES]:
+            rows += (request_id, message.request_message(request_id, queue))
+        requeued += sum(store.run("requeue", owner, counter, int(delay_seconds * 1000), *rows))
+    return requeued
+
+
+def error_reply(
+    status: int,
+    message_: str,
+    *,
+    code: str | None,
+    type_: str = "upstream_error",
+    outcome: Outcome = Outcome.SYNTHESIZED,
+) -> Reply:
+    """An error of our own in the OpenAI envelope; SDKs must not retry it, the pipeline did what can be done."""
+    body = {"error": {"message": message_, "type": type_, "param": None, "code": code}}
+    headers = {"content-type": "application/json", "x-should-retry": "false"}
+    return Reply(status=status, headers=headers, body=msgspec.json.encode(body), outcome=outcome)

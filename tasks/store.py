@@ -1,0 +1,80 @@
+"""The data model in Redis, and the way scripts are run.
+
+Every change of more than one key, and every compare-and-set, is a script in `lua/`; times are
+Redis' own clock in milliseconds. Keys (prefix `lp:`):
+
+    request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing,
+                                 idempotency, settled; RESULT_TTL_SECONDS once settled
+    body:<id>            string  the line's body; gone when the request is settled
+    group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before
+    groups               zset    groups with queued requests -> when the oldest was queued
+    batch:<id>           hash    the batch record: see models.BatchState; 7 days once done
+    batches              zset    batches that are not done -> when the sweep takes them up
+    lines:<batch id>     list    request ids in the order of the input file; gone when done
+    sync                 zset    requests of the synchronous lane -> when the sweep takes them up
+    credential:<ref>     string  a sealed Authorization header
+    idempotency:<digest> string  "<request id> <fingerprint>"
+    settled              stream  ids and sizes of the latest replies, read by every web process
+    stats                hash    counters of /stats
+    latency:requests     hash    histogram: bucket -> count; a bucket is 3 % wide
+    latency:batches      hash
+
+Celery's own: `celery-task-meta-<id>` holds a reply in Celery's result format, `batch.<group id>`,
+`sync` and `collect` are queues.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.commands.core import Script
+
+from tasks import connections
+from tasks.errors import StoreUnavailable
+
+PREFIX: Final = "lp:"
+RESULT_PREFIX: Final = "celery-task-meta-"
+#: What may still be asked for after a batch is done.
+RETENTION_SECONDS: Final = 7 * 86_400
+#: The upstream's limit of embedding inputs in one batch.
+EMBEDDING_INPUTS: Final = 50_000
+LUA_DIR: Final = Path(__file__).parent / "lua"
+
+
+@functools.cache
+def _script(name: str) -> Script:
+    script: Script = connections.client().register_script((LUA_DIR / f"{name}.lua").read_bytes())
+    return script
+
+
+def run(name: str, *args: Any) -> Any:
+    """Run `lua/<name>.lua` once, and once more if the answer was lost: scripts bear repetition.
+
+    Raises:
+        StoreUnavailable: Redis is away, full or not writable.
+    """
+    script = _script(name)
+    try:
+        try:
+            return script(args=[PREFIX, *args])
+        except (redis.ConnectionError, redis.TimeoutError):
+            return script(args=[PREFIX, *args])
+    except redis.RedisError as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: redis.RedisError) -> StoreUnavailable:
+    """The caller's view of a Redis error; it names the class only, an answer may quote data."""
+    return StoreUnavailable(
+        f"The proxy's store cannot take requests right now ({type(error).__name__}); try again shortly.",
+        retry_after_seconds=20,
+    )
+
+
+def now_ms() -> int:
+    """Redis' clock."""
+    seconds, micros = connections.client().time()
+    return int(seconds) * 1000 + int(micros) // 1000

@@ -1,0 +1,28 @@
+"""The application factory: blueprints and error handlers, nothing else."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from tasks import vault
+from tasks.settings import Settings, settings
+from web import api, errors, health, relay, stats
+from web.waiting import Front
+
+
+def create_app(config: Settings | None = None) -> Flask:
+    """Build the front.
+
+    Raises:
+        SettingsError: something is missing; better now than at the first request.
+    """
+    config = config or settings()
+    vault.build(config)
+    app = Flask("llm-proxy", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.extensions["settings"] = config
+    app.extensions["front"] = Front(config)
+    errors.register(app)
+    for module in (api, stats, health, relay):
+        app.register_blueprint(module.bp)
+    return app

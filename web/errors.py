@@ -1,0 +1,60 @@
+"""Errors become the OpenAI envelope: the only error handlers of the front."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import redis
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from tasks import store
+from tasks.errors import BodyTooLarge, ClientError, DeadlineExceeded, Unavailable
+
+logger = logging.getLogger(__name__)
+
+
+def envelope(status: int, message: str, *, type_: str, code: str | None, param: str | None = None) -> Response:
+    """`{"error": {message, type, param, code}}`."""
+    body = msgspec.json.encode({"error": {"message": message, "type": type_, "param": param, "code": code}})
+    return Response(body, status=status, content_type="application/json")
+
+
+def register(app: Flask) -> None:
+    """Register the handlers."""
+    app.register_error_handler(ClientError, _client_error)
+    app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(redis.RedisError, lambda error: _unavailable(store.unavailable(error)))
+    app.register_error_handler(DeadlineExceeded, _deadline)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _defect)
+
+
+def _client_error(error: ClientError) -> Response:
+    return envelope(error.status, str(error), type_=error.type, code=error.code, param=error.param)
+
+
+def _unavailable(error: Unavailable) -> Response:
+    response = envelope(503, str(error), type_="server_error", code=error.code)
+    response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
+    return response
+
+
+def _deadline(error: DeadlineExceeded) -> Response:
+    response = envelope(504, str(error), type_="server_error", code="batch_deadline")
+    response.headers["x-should-retry"] = "false"
+    return response
+
+
+def _http(error: HTTPException) -> Response:
+    if error.code == 413:
+        return _client_error(BodyTooLarge("The body is larger than LLM_PROXY_MAX_BODY_MB allows."))
+    status = error.code or 500
+    return envelope(status, error.description or error.name, type_="invalid_request_error", code=None)
+
+
+def _defect(error: Exception) -> Response:
+    # The traceback names code, never data: bodies and keys are not in the messages of our errors.
+    logger.error("a request failed by a defect of the proxy", exc_info=error)
+    return envelope(500, "The proxy failed; see its log.", type_="server_error", code="internal_error")

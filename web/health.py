@@ -1,0 +1,27 @@
+"""GET /healthz: this process runs. GET /readyz: it may be sent traffic."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, jsonify
+
+from tasks import connections, store
+from tasks.errors import Draining
+from web.waiting import Front
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    """Alive."""
+    return jsonify(status="ok")
+
+
+@bp.get("/readyz")
+def readyz() -> Response:
+    """Redis takes writes and this process is not going away; else 503."""
+    front: Front = current_app.extensions["front"]
+    if front.draining:
+        raise Draining("The proxy is restarting.", retry_after_seconds=5)
+    connections.client().set(f"{store.PREFIX}ready", 1, ex=60)
+    return jsonify(status="ok")

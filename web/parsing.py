@@ -1,0 +1,124 @@
+"""An HTTP body becomes a pipeline request. Pure: bytes in, models out.
+
+The body stays the caller's bytes. Only `model`, `stream`, `stream_options`, `background` and,
+for embeddings, the number of inputs are looked at, and only `stream` and `stream_options` are taken out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from tasks.errors import InvalidRequest
+
+#: What the batch API takes, and we batch.
+ENDPOINTS: Final = (
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/completions",
+    "/v1/moderations",
+)
+#: OpenAI's default where `model` may be left out.
+DEFAULT_MODEL: Final = {"/v1/moderations": "omni-moderation-latest"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedBody:
+    """What the front must know of a body.
+
+    Attributes:
+        line: the body for the JSON line.
+        stream: the caller expects server-sent events.
+        include_usage: with a usage chunk at their end.
+        background: the upstream is to answer at once and work later; such a call cannot be batched.
+    """
+
+    model: str
+    line: bytes = field(repr=False)
+    fingerprint: str
+    inputs: int
+    stream: bool = False
+    include_usage: bool = False
+    background: bool = False
+
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_bool = msgspec.json.Decoder(bool | None)
+_string = msgspec.json.Decoder(str)
+_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+
+
+def parse(endpoint: str, body: bytes) -> ParsedBody:
+    """Read a body.
+
+    Raises:
+        InvalidRequest: it is not a JSON object with a model.
+    """
+    try:
+        body.decode()
+        members = _object.decode(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not valid UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    stream = bool(_member(_bool, members, "stream", "true or false"))
+    line = _without(members, "stream", "stream_options") if stream or "stream" in members else body
+    return ParsedBody(
+        model=_model(endpoint, members),
+        line=msgspec.json.format(line, indent=-1) if b"\n" in line or b"\r" in line else line.strip(),
+        fingerprint=blake2b(endpoint.encode() + b"\0" + body, digest_size=16).hexdigest(),
+        inputs=_inputs(members) if endpoint == "/v1/embeddings" else 1,
+        stream=stream,
+        include_usage=stream and _include_usage(members),
+        background=bool(_member(_bool, members, "background", "true or false")),
+    )
+
+
+def _member(decoder: msgspec.json.Decoder[Any], members: dict[str, msgspec.Raw], name: str, what: str) -> object:
+    if name not in members:
+        return None
+    try:
+        return decoder.decode(members[name])
+    except msgspec.MsgspecError:
+        raise InvalidRequest(f"'{name}' must be {what}.", param=name) from None
+
+
+def _model(endpoint: str, members: dict[str, msgspec.Raw]) -> str:
+    if "model" not in members:
+        if endpoint in DEFAULT_MODEL:
+            return DEFAULT_MODEL[endpoint]
+        raise InvalidRequest("You must provide a model parameter.", param="model")
+    model = _member(_string, members, "model", "a string")
+    if not model:
+        raise InvalidRequest("You must provide a model parameter.", param="model")
+    return str(model)
+
+
+def _include_usage(members: dict[str, msgspec.Raw]) -> bool:
+    options = _member(_options, members, "stream_options", "an object")
+    return isinstance(options, dict) and bool(_member(_bool, options, "include_usage", "true or false"))
+
+
+def _inputs(members: dict[str, msgspec.Raw]) -> int:
+    """A string or an array of token numbers is one input, any other array holds several."""
+    raw = bytes(members.get("input", b"")).lstrip()
+    if not raw.startswith(b"["):
+        return 1
+    items = _array.decode(raw)
+    first = bytes(items[0]).lstrip()[:1] if items else b"0"
+    return len(items) if first in b'"[{' else 1
+
+
+def _without(members: dict[str, msgspec.Raw], *names: str) -> bytes:
+    """The object without some members; the values of the others keep their bytes and order."""
+    pairs = (msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in members.items() if name not in names)
+    return b"{" + b",".join(pairs) + b"}"
