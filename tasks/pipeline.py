@@ -56,7 +56,7 @@ def request(self: Task[Any, Any], request_id: str) -> None:
     _step(self, lambda: sync.send(request_id, self.request.retries))
 
 
-@shared_task(name=message.COLLECT_TASK)
+@shared_task(name=message.COLLECT_TASK, send_events=False)  # 86,400 a day: nobody wants to see them
 def collect() -> None:
     """Start a chain for every group that is full or old enough."""
     for batch_id in collector.collect():

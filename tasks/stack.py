@@ -16,7 +16,7 @@ from typing import IO
 
 from cryptography.fernet import Fernet
 
-from tasks import embedded_redis
+from tasks import embedded_redis, vault
 from tasks.errors import SettingsError
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
@@ -39,7 +39,7 @@ def worker(lane: str) -> list[str]:
     return [
         "celery", "--quiet", "--app", "tasks", "worker", "--pool", "gevent", "--concurrency", str(concurrency),
         "--queues", queues, "--hostname", f"{lane}@%h", "--loglevel", settings().log_level,
-        "--without-gossip", "--without-mingle",
+        "--without-gossip", "--without-mingle", "--heartbeat-interval", "10",
     ]  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def run_all() -> int:
                     "redis", embedded_redis.command(config), ready=lambda: embedded_redis.ready(config), stop_seconds=5
                 )
             )
+        vault.build(config)  # refuses to start without keys, before anything runs
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=9, ready=lambda: _serves(config)))

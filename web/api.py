@@ -28,7 +28,7 @@ def batched() -> Response:
         return relay.relay()
     lane = _lane()
     parsed = parsing.parse(request.path, _body())
-    if parsed.background or parsed.stream:
+    if parsed.background:
         return relay.relay()
     accepted = Request(
         group=Group(
@@ -47,6 +47,8 @@ def batched() -> Response:
     front: Front = current_app.extensions["front"]
     task_id, reply = front.hold(accepted, credential)
     waited_ms = int((time.monotonic() - started) * 1000)
+    if parsed.stream:
+        reply = replies.streamed(reply, request.path, include_usage=parsed.include_usage)
     return replies.to_response(reply, task_id=task_id, waited_ms=waited_ms)
 
 

@@ -123,6 +123,7 @@ def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResp
     except http.client.IncompleteRead as error:
         raise BrokenPipeError("the upstream cut the answer") from error
     finally:
+        answer.close()  # read1 leaves it open at the end, and the connection would refuse the next request
         if complete and not answer.will_close and len(_idle) < IDLE_CONNECTIONS:
             _idle.append(connection)
         else:

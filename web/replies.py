@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Response
 
 from tasks.models import Reply
+from web import sse
+
+
+def streamed(reply: Reply, endpoint: str, *, include_usage: bool) -> Reply:
+    """A successful reply as the events that a `stream: true` caller reads; errors keep their status."""
+    if not 200 <= reply.status < 300 or endpoint not in sse.STREAMS:
+        return reply
+    body = b"".join(sse.events(endpoint, reply.body, include_usage=include_usage))
+    return replace(reply, body=body, headers={**reply.headers, "content-type": "text/event-stream; charset=utf-8"})
 
 
 def to_response(reply: Reply, *, task_id: str, waited_ms: int) -> Response:

@@ -1,0 +1,62 @@
+"""Fixtures: a Redis and a stack for a whole run, clean data for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests import running, simulator
+from tests.running import RedisServer, Stack
+from tests.simulator.server import Simulator, serve
+
+__all__ = ["simulator"]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the run."""
+    with running.redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_upstream() -> Iterator[Simulator]:
+    """One quick upstream for the run."""
+    with serve(validate_delay=0.1, batch_delay=0.3, finalize_delay=0.1) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def shared_stack(redis_server: RedisServer, shared_upstream: Simulator) -> Iterator[Stack]:
+    """One stack for the run."""
+    with running.running_stack(redis_server.url, shared_upstream.url) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """The running stack; tests tell their requests apart by key and model."""
+    return shared_stack
+
+
+@pytest.fixture
+def upstream(shared_upstream: Simulator) -> Iterator[Simulator]:
+    """The upstream, set back afterwards."""
+    before = shared_upstream.configure()
+    yield shared_upstream
+    shared_upstream.configure(**before)
+
+
+@pytest.fixture
+def api_key(request: pytest.FixtureRequest) -> str:
+    """A key of the test's own: its groups, batches and idempotency keys are nobody else's."""
+    return f"sk-{request.node.name}"
+
+
+@pytest.fixture
+def client(stack: Stack, api_key: str) -> Iterator[openai.OpenAI]:
+    """The real SDK with nothing changed but its base URL."""
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=api_key) as made:
+        yield made

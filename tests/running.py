@@ -1,0 +1,214 @@
+"""Runs the project as its users do: real processes, on loopback and free ports, in directories of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from cryptography.fernet import Fernet
+
+from tasks import embedded_redis, stack
+from tasks.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+VAULT_KEY = Fernet.generate_key().decode()
+START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Wait until a condition holds: for states of other processes, which offer no event."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a child: ours without settings, and these."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LLM_PROXY_") and k not in {"PORT", "REDIS_URL"}}
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+
+
+@dataclass
+class Process:
+    """A child whose output goes to a file that a failing test can show."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """kill -9, the whole session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 25.0) -> float:
+        """Ask it to end; returns how long it took."""
+        began = time.monotonic()
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop in {seconds} s:\n{self.text()[-2000:]}") from None
+        return time.monotonic() - began
+
+    def text(self) -> str:
+        """What it has printed."""
+        return self.log.read_text(errors="replace")
+
+
+def start(name: str, command: list[str], variables: Mapping[str, str], log_dir: Path) -> Process:
+    """Start a command of the project in the checkout."""
+    log = log_dir / f"{name}.log"
+    with log.open("ab") as output:
+        popen = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(**variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Process(name, popen, log)
+
+
+@dataclass
+class RedisServer:
+    """A redis-server of the tests, durable as every shipped one."""
+
+    directory: Path
+    process: Process | None = None
+    url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.config = Settings(data_dir=self.directory)
+        self.url = f"unix://{self.config.socket_path}"
+
+    def start(self) -> None:
+        """Start it, or start it again on its data."""
+        self.process = start("redis", embedded_redis.command(self.config), {}, self.directory)
+        until(lambda: embedded_redis.ready(self.config), "Redis is ready")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process
+        self.process.kill()
+
+    @property
+    def client(self) -> Any:
+        """A client of the test's own; Any as in tasks.connections."""
+        return redis.Redis(unix_socket_path=str(self.config.socket_path))
+
+
+@contextlib.contextmanager
+def short_directory() -> Iterator[Path]:
+    """A temporary directory whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="lp-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for one `with`."""
+    with short_directory() as directory:
+        server = RedisServer(directory)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@dataclass
+class Stack:
+    """Web, workers and beat on a Redis; each can be killed and started again alone."""
+
+    variables: dict[str, str]
+    directory: Path
+    port: int
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The front's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *names: str) -> None:
+        """Start processes by name (all of them without names) and wait until they work."""
+        commands = {f"worker-{lane}": stack.worker(lane) for lane in stack.LANES}
+        commands |= {"beat": stack.beat(), "web": stack.web()}
+        for name in names or commands:
+            self.processes[name] = start(name, commands[name], self.variables, self.directory)
+        for name in names or commands:
+            self._wait_for(name)
+
+    def _wait_for(self, name: str) -> None:
+        process = self.processes[name]
+        if name == "web":
+            until(self._listens, "the front listens", START_SECONDS)
+        elif name.startswith("worker"):
+            until(lambda: re.search(r"@\S+ ready\.", process.text()), f"{name} is ready", START_SECONDS)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def kill(self, *names: str) -> None:
+        """kill -9 processes by name."""
+        for name in names:
+            self.processes.pop(name).kill()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.kill(*list(self.processes))
+
+    def logs(self) -> str:
+        """What all of them have printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
+
+
+@contextlib.contextmanager
+def running_stack(redis_url: str, upstream: str, **variables: str) -> Iterator[Stack]:
+    """A stack for one `with`."""
+    port = free_port()
+    with short_directory() as directory:
+        settings = {
+            "PORT": str(port),
+            "REDIS_URL": redis_url,
+            "LLM_PROXY_UPSTREAM": upstream,
+            "LLM_PROXY_VAULT_KEYS": VAULT_KEY,
+            "LLM_PROXY_MAX_HOLD_SECONDS": "0.3",
+            "LLM_PROXY_POLL_MIN_SECONDS": "0.2",
+            **variables,
+        }
+        made = Stack(settings, directory, port)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
