@@ -62,10 +62,11 @@ class Results:
 
     def __init__(self) -> None:
         self._waiters: defaultdict[str, list[Waiter]] = defaultdict(list)
+        self._count = 0
         self._last_id = "$"
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiters.values()))
+        return self._count
 
     def start(self) -> None:
         """Start the reader greenlet."""
@@ -75,15 +76,17 @@ class Results:
         """Begin to wait; to be called before the request can be settled, or followed by `look`."""
         waiter = Waiter(request_id)
         self._waiters[request_id].append(waiter)
+        self._count += 1
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
         """Stop waiting, answered or not."""
-        waiters = self._waiters.get(waiter.request_id, [])
-        if waiter in waiters:
+        waiters = self._waiters.get(waiter.request_id)
+        if waiters and waiter in waiters:
+            self._count -= 1
             waiters.remove(waiter)
-        if not waiters:
-            self._waiters.pop(waiter.request_id, None)
+            if not waiters:
+                del self._waiters[waiter.request_id]
 
     def look(self, request_id: str) -> None:
         """Wake those who registered for a reply that may have been there already."""
@@ -91,10 +94,8 @@ class Results:
 
     def wake_all(self, error: Exception) -> None:
         """Raise an error in every waiting client."""
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                waiter.wake(error)
-        self._waiters.clear()
+        for request_id in list(self._waiters):
+            self._wake(request_id, error)
 
     def _read_forever(self) -> None:
         while True:
@@ -156,8 +157,13 @@ class Results:
         payloads = connections.client().mget([store.RESULT_PREFIX + request_id for request_id in ids])
         for request_id, payload in zip(ids, payloads, strict=True):
             if payload is not None:
-                for waiter in self._waiters.pop(request_id, ()):
-                    waiter.wake(payload)
+                self._wake(request_id, payload)
+
+    def _wake(self, request_id: str, payload: bytes | Exception) -> None:
+        waiters = self._waiters.pop(request_id, [])
+        self._count -= len(waiters)
+        for waiter in waiters:
+            waiter.wake(payload)
 
 
 def _order(stream_id: str) -> tuple[int, int]:

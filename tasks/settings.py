@@ -58,7 +58,7 @@ class Settings:
         600.0, "longest silence of the upstream in a relayed or synchronous call"
     )
     max_waiting: int = _setting(18_000, "clients that one web process holds open; more are answered 503")
-    web_processes: int = _setting(1, "gunicorn worker processes of the front")
+    web_processes: int = _setting(2, "gunicorn worker processes of the front")
     redis_max_connections: int = _setting(50, "connections of one process to Redis")
     redis_tls_verify: str = _setting("required", "certificate check of `rediss://`: `required`, `optional` or `none`")
     vault_keys: tuple[str, ...] = _setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import sys
@@ -25,33 +26,41 @@ class Place:
     temporary: Path
     logs: Path
 
-    def start(self) -> Process:
-        """Start the demo with this place for its temporary files."""
-        return running.start("demo", COMMAND, {"TMPDIR": str(self.temporary)}, self.logs)
+    @contextlib.contextmanager
+    def demo(self) -> Iterator[Process]:
+        """A demo with this place for its temporary files."""
+        process = running.start("demo", COMMAND, {"TMPDIR": str(self.temporary)}, self.logs)
+        try:
+            yield process
+        finally:
+            process.stop(seconds=40)
 
     def left_behind(self) -> list[Path]:
         """Its files that are still there."""
         return list(self.temporary.iterdir())
 
+    def still_running(self) -> list[Path]:
+        """Processes that inherited our TMPDIR; none where there is no /proc."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # another user's, or it has ended meanwhile
+                if str(self.temporary).encode() in path.read_bytes():
+                    found.append(path)
+        return found
 
-@pytest.fixture(scope="module")
-def places() -> Iterator[Path]:
-    """A short path: a socket's name must fit behind it."""
-    with running.short_directory() as directory:
-        yield directory
+
+@contextlib.contextmanager
+def make_place() -> Iterator[Place]:
+    """A place with a short path: a socket's name must fit behind it."""
+    with running.short_directory() as temporary, running.short_directory() as logs:
+        yield Place(temporary, logs)
 
 
 @pytest.fixture
-def place(places: Path, request: pytest.FixtureRequest) -> Place:
+def place() -> Iterator[Place]:
     """A place of the test's own."""
-    return make_place(places / request.node.name[-8:])
-
-
-def make_place(directory: Path) -> Place:
-    made = Place(directory / "tmp", directory / "logs")
-    made.temporary.mkdir(parents=True)
-    made.logs.mkdir()
-    return made
+    with make_place() as made:
+        yield made
 
 
 @dataclass
@@ -62,19 +71,18 @@ class Finished:
     code: int
     seconds: float
     left_behind: list[Path]
+    still_running: list[Path]
 
 
 @pytest.fixture(scope="module")
-def finished(places: Path) -> Finished:
+def finished() -> Iterator[Finished]:
     """One demo for all that look at its end."""
-    place = make_place(places / "whole")
-    began = time.monotonic()
-    process = place.start()
-    try:
-        code = process.popen.wait(90)
-    finally:
-        process.kill()
-    return Finished(process.text(), code, time.monotonic() - began, place.left_behind())
+    with make_place() as place:
+        began = time.monotonic()
+        with place.demo() as process:
+            code = process.popen.wait(90)
+        seconds = time.monotonic() - began
+        yield Finished(process.text(), code, seconds, place.left_behind(), place.still_running())
 
 
 def test_it_ends_by_itself_with_every_answer_right(finished: Finished) -> None:
@@ -95,42 +103,33 @@ def test_it_shows_answers_batches_and_stats(finished: Finished) -> None:
     assert re.search(rf"batches +{len(batches)} +{len(batches)} +0 ", finished.text)
 
 
-def test_it_says_nothing_of_logs_and_leaves_no_files(finished: Finished) -> None:
+def test_it_leaves_no_logs_no_files_and_no_processes(finished: Finished) -> None:
     assert "INFO" not in finished.text
     assert not finished.left_behind
+    assert not finished.still_running
 
 
 def test_ctrl_c_midway_takes_everything_down(place: Place) -> None:
-    process = place.start()
-    until(lambda: "0/300" in process.text(), "the demo asks", 60)
+    with place.demo() as process:
+        until(lambda: "0/300" in process.text(), "the demo asks", 60)
+        assert place.still_running()
 
-    process.stop(signal.SIGINT, seconds=40)
+        process.stop(signal.SIGINT, seconds=40)
 
     assert process.popen.returncode == 130
     assert "Traceback" not in process.text()
     assert not place.left_behind()
-    assert not [line for line in command_lines() if str(place.temporary) in line]
+    assert not place.still_running()
 
 
 def test_a_stack_that_does_not_start_is_explained_and_its_logs_are_kept(place: Place) -> None:
     place.temporary = place.temporary / ("deep" * 25)  # too long for the name of a socket
     place.temporary.mkdir()
 
-    process = place.start()
+    with place.demo() as process:
+        assert process.popen.wait(60) == 1
 
-    assert process.popen.wait(60) == 1
     assert "LLM_PROXY_DATA_DIR must be shorter" in process.text()
     [kept] = place.left_behind()
     assert f"What its processes said: {kept}/*.log" in process.text()
     assert (kept / "llm-proxy.log").exists()
-
-
-def command_lines() -> list[str]:
-    """Of all processes that run here; empty where there is no /proc."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_text(errors="replace"))
-        except OSError:  # it has ended meanwhile
-            continue
-    return found

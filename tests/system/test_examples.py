@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def node_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def examples(stack: Stack, api_key: str, node_example: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Examples]:
+def examples(stack: Stack, api_key: str, node_example: Path, monkeypatch: pytest.MonkeyPatch) -> Examples:
     """The examples, set up for this test's key."""
     for name in [name for name in os.environ if name.startswith("OPENAI_")]:
         monkeypatch.delenv(name)
