@@ -108,8 +108,8 @@ def upstream(place: Path) -> Iterator[str]:
     """A simulated OpenAI on a free port; its URL."""
     options = ["--port", "0", "--validate-delay", "0.3", "--batch-delay", "2", "--finalize-delay", "0.3"]
     with running("upstream", ["tests.simulator", *options], signal.SIGTERM, place) as process:
-        wait_for(process, lambda: process.text().endswith("\n"))
-        yield process.text().strip()
+        wait_for(process, lambda: process.text().startswith("http"))
+        yield process.text().splitlines()[0]
 
 
 @contextlib.contextmanager

@@ -11,11 +11,13 @@ from collections import deque
 from hashlib import blake2b
 
 import gevent
+import redis
 from gevent.event import AsyncResult, Event
 
 from tasks import message, store, vault
-from tasks.errors import IdempotencyConflict, LlmProxyError
+from tasks.errors import IdempotencyConflict, LlmProxyError, StoreUnavailable
 from tasks.models import Lane, Request, new_id
+from tasks.pressure import Pressure
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class Acceptor:
         self._config = config
         self._pending: deque[tuple[Request, str, AsyncResult[str]]] = deque()
         self._arrived = Event()
+        self._doubtful: list[str] = []
+        self._pressure = Pressure()
 
     def start(self) -> None:
         """Start the publisher greenlet."""
@@ -75,19 +79,31 @@ class Acceptor:
 
     def _publish(self, chunk: list[tuple[Request, str, AsyncResult[str]]]) -> None:
         try:
-            replies = store.run("accept", *self._arguments([(request, key) for request, key, _ in chunk]))
-        except LlmProxyError as error:
-            for _, _, slot in chunk:
-                slot.set_exception(error)
-            return
+            replies = self._run([(request, credential) for request, credential, _ in chunk])
         except Exception as error:
-            # The publisher must outlive a defect: every waiting greenlet gets it, and answers 500.
-            logger.exception("a gather of %d requests failed", len(chunk))
+            # Every waiting greenlet gets it, and the publisher goes on: a defect must not silence the front.
+            failure = store.unavailable(error) if isinstance(error, redis.RedisError) else error
+            if not isinstance(failure, LlmProxyError):
+                logger.exception("a gather of %d requests failed", len(chunk))
             for _, _, slot in chunk:
-                slot.set_exception(error)
+                slot.set_exception(failure)
             return
         for (_, _, slot), reply in zip(chunk, replies, strict=True):
             slot.set(reply.decode())
+
+    def _run(self, chunk: list[tuple[Request, str]]) -> list[bytes]:
+        self._pressure.check()
+        if self._doubtful:
+            withdrawn = store.run("withdraw", *self._doubtful)
+            logger.warning("%d of %d doubtful requests had been accepted", withdrawn, len(self._doubtful))
+            self._doubtful.clear()
+        try:
+            replies: list[bytes] = store.run("accept", *self._arguments(chunk))
+        except StoreUnavailable:
+            # Whether Redis took them is not known; their callers hear that it did not, and so it shall be.
+            self._doubtful += [request.id for request, _ in chunk]
+            raise
+        return replies
 
     def _arguments(self, chunk: list[tuple[Request, str]]) -> list[str | bytes | int]:
         config = self._config
@@ -113,6 +129,7 @@ class Acceptor:
             store.EMBEDDING_INPUTS,
             message.collect_message(new_id()),
             int(config.request_deadline_seconds * LIFETIME_DEADLINES),
+            int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
             len(groups),
             *heads,
             *rows,

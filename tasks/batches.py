@@ -22,6 +22,8 @@ LEASE_SECONDS: Final = 25.0
 RENEW_SECONDS: Final = 8.0
 #: A released batch whose next step has not begun this long after its pause is taken up by the sweep.
 SLACK_SECONDS: Final = 15.0
+#: The rest comes with the next sweep.
+OVERDUE_AT_ONCE: Final = 500
 #: Upstream batch fields that hold text for people.
 TEXT_FIELDS: Final = ("upstream_id", "upstream_status", "input_file", "output_file", "error_file", "errors", "refusal")
 
@@ -98,14 +100,10 @@ def open_groups() -> list[str]:
 
 def overdue() -> list[tuple[str, BatchState]]:
     """Batches that nobody works on although it is their time, with their state."""
-    client = connections.client()
-    ids = client.zrangebyscore(f"{store.PREFIX}batches", "-inf", store.now_ms())
-    found = []
-    for raw in ids:
-        state = client.hget(f"{store.PREFIX}batch:{raw.decode()}", "state")
-        if state is not None:
-            found.append((raw.decode(), BatchState(state.decode())))
-    return found
+    flat = store.run("overdue", int(store.PATIENCE_SECONDS * 1000), OVERDUE_AT_ONCE)
+    return [
+        (batch_id.decode(), BatchState(state.decode())) for batch_id, state in zip(flat[::2], flat[1::2], strict=True)
+    ]
 
 
 def line_ids(batch_id: str) -> list[str]:

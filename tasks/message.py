@@ -8,8 +8,14 @@ ids only: a worker with `-Q batch.<group>` executes them like any other.
 
 from __future__ import annotations
 
+import re
+
 REQUEST_TASK = "tasks.request"
 COLLECT_TASK = "tasks.collect"
+SWEEP_TASK = "tasks.sweep"
+TICKS = frozenset({COLLECT_TASK, SWEEP_TASK})
+#: A request's or batch's id where a task's arguments are shown.
+ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 COLLECT_QUEUE = "collect"
 SYNC_QUEUE = "sync"
 

@@ -81,12 +81,13 @@ def deliver(self: Task[Any, Any], batch_id: str) -> None:
     _step(self, lambda: delivery.deliver(batch_id))
 
 
-@shared_task(name="tasks.sweep")
+@shared_task(name=message.SWEEP_TASK)
 def sweep() -> None:
     """Set going again whatever stands still."""
     for batch_id, state in sweeper.standing_batches():
         start(batch_id, state)
     sweeper.standing_requests()
+    sweeper.settled_messages()
     sweeper.trim_stream()
 
 

@@ -94,8 +94,19 @@ def requeue(
         rows: list[str] = []
         for request_id in request_ids[start : start + CHUNK_LINES]:
             rows += (request_id, message.request_message(request_id, queue))
-        requeued += sum(store.run("requeue", owner, counter, int(delay_seconds * 1000), *rows))
+        requeued += sum(_requeue(owner, counter, delay_seconds, rows))
     return requeued
+
+
+def release(request_id: str, owner: str, delay_seconds: float) -> None:
+    """Give a request of the synchronous lane back; the caller publishes its message with a countdown."""
+    _requeue(owner, "attempts", delay_seconds, [request_id, ""])
+
+
+def _requeue(owner: str, counter: str, delay_seconds: float, rows: list[str]) -> list[int]:
+    patience = int((settings().max_hold_seconds + store.PATIENCE_SECONDS) * 1000)
+    done: list[int] = store.run("requeue", owner, counter, int(delay_seconds * 1000), patience, *rows)
+    return done
 
 
 def error_reply(

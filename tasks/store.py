@@ -11,7 +11,7 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
     batch:<id>           hash    the batch record: see models.BatchState; 7 days once done
     batches              zset    batches that are not done -> when the sweep takes them up
     lines:<batch id>     list    request ids in the order of the input file; gone when done
-    sync                 zset    requests of the synchronous lane -> when the sweep takes them up
+    standing             zset    requests that are queued or being sent -> when the sweep looks after them
     credential:<ref>     string  a sealed Authorization header
     idempotency:<digest> string  "<request id> <fingerprint>"
     settled              stream  ids and sizes of the latest replies, read by every web process
@@ -41,6 +41,8 @@ RESULT_PREFIX: Final = "celery-task-meta-"
 RETENTION_SECONDS: Final = 7 * 86_400
 #: The upstream's limit of embedding inputs in one batch.
 EMBEDDING_INPUTS: Final = 50_000
+#: How long a message may be under way before the sweep looks for it; also the sweep's own rhythm.
+PATIENCE_SECONDS: Final = 30.0
 LUA_DIR: Final = Path(__file__).parent / "lua"
 
 

@@ -7,15 +7,19 @@ time at which somebody must have worked on it.
 
 from __future__ import annotations
 
+import json
 import logging
 
 from tasks import batches, connections, message, store
-from tasks.models import BatchState
+from tasks.models import BatchState, RequestState
 
 logger = logging.getLogger(__name__)
 
 #: Entries of the `settled` stream older than this have been read, or their readers look for themselves.
 STREAM_MS = 600_000
+REQUESTS_AT_ONCE = 1000
+#: kombu's own: messages that a worker holds, and when it got them.
+UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
 
 
 def standing_batches() -> list[tuple[str, BatchState]]:
@@ -26,26 +30,34 @@ def standing_batches() -> list[tuple[str, BatchState]]:
     return found
 
 
-def standing_requests() -> int:
-    """Queue overdue requests of the synchronous lane again; returns how many.
+def standing_requests() -> None:
+    """Queue requests again whose message a worker took with it when it died."""
+    template = message.request_message("ID", "QUEUE")
+    for request_id in store.run("standing", int(store.PATIENCE_SECONDS * 1000), REQUESTS_AT_ONCE, template):
+        logger.warning("%s was in no queue and is queued again", request_id.decode())
 
-    While messages wait in the queue nothing is lost: the lane is only busy.
-    """
+
+def settled_messages() -> None:
+    """Drop messages that dead workers held, once their work is done: kombu never would."""
     client = connections.client()
-    if client.llen(message.SYNC_QUEUE):
-        return 0
-    ids = client.zrangebyscore(f"{store.PREFIX}sync", "-inf", store.now_ms(), start=0, num=1000)
-    for raw in ids:
-        request_id = raw.decode()
-        if client.exists(f"{store.PREFIX}body:{request_id}"):
-            logger.warning("%s stands still on the synchronous lane and is queued again", request_id)
-            client.lpush(message.SYNC_QUEUE, message.request_message(request_id, message.SYNC_QUEUE))
-            client.zadd(
-                f"{store.PREFIX}sync", {raw: store.now_ms() + int(batches.SLACK_SECONDS * 1000)}, xx=True, gt=True
-            )
-        else:
-            client.zrem(f"{store.PREFIX}sync", raw)
-    return len(ids)
+    before = store.now_ms() / 1000 - 2 * store.PATIENCE_SECONDS
+    tags = client.zrangebyscore(UNACKED_INDEX, "-inf", before, start=0, num=REQUESTS_AT_ONCE)
+    for tag in tags:
+        held = client.hget(UNACKED, tag)
+        if held is None or _is_over(held):
+            client.hdel(UNACKED, tag)
+            client.zrem(UNACKED_INDEX, tag)
+
+
+def _is_over(held: bytes) -> bool:
+    headers = json.loads(held)[0]["headers"]
+    client = connections.client()
+    found = message.ID_PATTERN.search(headers.get("argsrepr", ""))
+    if found is None:
+        return headers["task"] in message.TICKS
+    request = client.hget(f"{store.PREFIX}request:{found[0]}", "state")
+    batch = client.hget(f"{store.PREFIX}batch:{found[0]}", "state")
+    return request in {None, RequestState.SETTLED.encode()} and batch in {None, BatchState.DONE.encode()}
 
 
 def trim_stream() -> None:

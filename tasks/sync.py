@@ -49,7 +49,7 @@ def send(request_id: str, failures: int) -> float | None:
             logger.warning("%s is sent again in %.1f s: %s", request_id, pause, error)
             if error.in_doubt and error.answer is None:
                 connections.client().hincrby(f"{store.PREFIX}stats", "possibly_double_paid")
-            store.run("requeue", token, "attempts", int(pause * 1000), request_id, "")
+            settle.release(request_id, token, pause)
             return pause
         reply = _last_word(error)
     except VaultError as error:

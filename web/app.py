@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from tasks import vault
+from tasks import pressure, vault
 from tasks.settings import Settings, settings
 from web import api, errors, health, relay, stats
 from web.waiting import Front
@@ -14,10 +14,11 @@ def create_app(config: Settings | None = None) -> Flask:
     """Build the front.
 
     Raises:
-        SettingsError: something is missing; better now than at the first request.
+        SettingsError: something is missing, or Redis is not to be trusted; better now than at the first request.
     """
     config = config or settings()
     vault.build(config)
+    pressure.check_at_start()
     app = Flask("llm-proxy", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["settings"] = config

@@ -4,14 +4,11 @@ import asyncio
 import os
 import sys
 
-import httpx2
 import openai
 from tqdm import tqdm
 
 MODEL = os.environ.get("OPENAI_MODEL", "gpt-6-luna")
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-#: The SDK's own limit is 1,000 connections; who waits longer than ten minutes for one fails.
-NO_LIMITS = httpx2.Limits(max_connections=None)
 
 
 async def ask(client: openai.AsyncOpenAI, question: str, bar: tqdm) -> str | None:
@@ -28,7 +25,6 @@ async def main() -> int:
     questions = [f"Write the number {n} in words." for n in range(COUNT)]
     async with openai.AsyncOpenAI(
         base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:3030/v1"),  # the one changed line
-        http_client=openai.DefaultAsyncHttpxClient(limits=NO_LIMITS),
     ) as client:
         with tqdm(total=COUNT, unit="answer") as bar:
             answers = await asyncio.gather(*(ask(client, question, bar) for question in questions))

@@ -2,19 +2,20 @@
 -- Accepts requests: stores body and record, queues the message, remembers the idempotency key.
 -- All of it or nothing; run again with the same ids it changes nothing.
 --
--- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s),
+-- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
+--       after which the sweep looks whether its message is still there,
 --       number of groups, then per group: id, credential ref, sealed credential, endpoint, model,
 --       organization, project; then per request: id, group id, lane, message, body, line bytes,
 --       inputs, idempotency digest or "", fingerprint.
 -- Returns per request: "" accepted, "conflict", or the id of the request that it repeats.
 local prefix, max_requests, max_bytes, max_inputs = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local collect_message, lifetime = ARGV[5], ARGV[6]
+local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local at = 8
+local at = 9
 local touched = {}
 
-for _ = 1, tonumber(ARGV[7]) do
+for _ = 1, tonumber(ARGV[8]) do
   local id, credential = ARGV[at], ARGV[at + 1]
   local key = prefix .. 'group:' .. id
   redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
@@ -36,6 +37,7 @@ while ARGV[at] do
         local original, print = known:match('^(%x+) (%x+)$')
         if redis.call('EXISTS', prefix .. 'request:' .. original) == 1 then
           reply = print == fingerprint and original or 'conflict'
+          redis.call('HSET', prefix .. 'request:' .. original, 'attached', 1)
         end
       end
     end
@@ -48,9 +50,9 @@ while ARGV[at] do
         redis.call('SET', prefix .. 'idempotency:' .. digest, id .. ' ' .. fingerprint)
         redis.call('HSET', record, 'idempotency', digest)
       end
+      redis.call('ZADD', prefix .. 'standing', now + patience, id)
       if lane == 'sync' then
         redis.call('LPUSH', 'sync', ARGV[at + 3])
-        redis.call('ZADD', prefix .. 'sync', now + 30000, id)
       else
         redis.call('LPUSH', 'batch.' .. group, ARGV[at + 3])
         redis.call('ZADD', prefix .. 'groups', 'NX', now, group)

@@ -44,6 +44,7 @@ while count < max_requests do
     end
     count, bytes, inputs = count + 1, bytes + r[3], inputs + r[4]
     redis.call('HSET', record, 'state', 'batched', 'owner', batch)
+    redis.call('ZREM', prefix .. 'standing', id)
     redis.call('RPUSH', lines, id)
   end
 end

@@ -2,14 +2,14 @@
 -- Puts requests back into their queue: the upstream provably did not run them, or will be asked again.
 --
 -- ARGV: key prefix, owner, counter to raise ("attempts", "missing" or ""), delay (ms) before the
---       group closes again, then per request: id, message ("": the caller sends it with a countdown).
+--       group closes again, patience (ms) as in accept.lua, then per request: id, message ("": the caller sends it with a countdown).
 -- Returns per request: 1 queued again, 0 not ours any more.
 local prefix, owner, counter, delay = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local replies, requeued = {}, 0
 
-for at = 5, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   local id = ARGV[at]
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'bytes', 'inputs', 'lane')
@@ -22,9 +22,8 @@ for at = 5, #ARGV, 2 do
     if ARGV[at + 1] ~= '' then
       redis.call('LPUSH', queue, ARGV[at + 1])
     end
-    if queue == 'sync' then
-      redis.call('ZADD', prefix .. 'sync', now + delay + 30000, id)
-    else
+    redis.call('ZADD', prefix .. 'standing', now + delay + ARGV[5], id)
+    if queue ~= 'sync' then
       local info = prefix .. 'group:' .. r[3]
       redis.call('ZADD', prefix .. 'groups', 'NX', now, r[3])
       redis.call('HINCRBY', info, 'queued_bytes', r[4])

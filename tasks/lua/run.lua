@@ -11,7 +11,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local r = redis.call('HMGET', record, 'state', 'owner', 'group')
 local fresh = r[1] == 'queued'
 if r[1] == 'running' and r[2] ~= token then
-  if tonumber(redis.call('ZSCORE', prefix .. 'sync', id) or 0) > now then
+  if tonumber(redis.call('ZSCORE', prefix .. 'standing', id) or 0) > now then
     return {}
   end
   -- Its worker died while the call was under way: nobody can know whether it was paid.
@@ -20,6 +20,6 @@ elseif not fresh and r[1] ~= 'running' then
   return {}
 end
 redis.call('HSET', record, 'state', 'running', 'owner', token)
-redis.call('ZADD', prefix .. 'sync', now + ARGV[4], id)
+redis.call('ZADD', prefix .. 'standing', now + ARGV[4], id)
 local g = redis.call('HMGET', prefix .. 'group:' .. r[3], 'credential', 'endpoint', 'model', 'organization', 'project')
 return { r[3], g[1] or '', g[2] or '', g[3] or '', g[4] or '', g[5] or '' }

@@ -23,7 +23,7 @@ for at = 4, #ARGV, 4 do
     if r[4] then
       redis.call('EXPIRE', prefix .. 'idempotency:' .. r[4], lifetime)
     end
-    redis.call('ZREM', prefix .. 'sync', id)
+    redis.call('ZREM', prefix .. 'standing', id)
     local took = math.max(0, now - r[3])
     local bucket = math.floor(math.log(took + 1) / math.log(1.03))
     sum = sum + took

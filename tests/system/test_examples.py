@@ -40,11 +40,11 @@ class Examples:
 
     base_url: str
     key: str
-    node: Path
+    request: pytest.FixtureRequest
 
     def run(self, name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """One example; nothing but the base URL and the key is set."""
-        folder = self.node if name == "node" else EXAMPLES / name
+        folder = self.request.getfixturevalue("node_example") if name == "node" else EXAMPLES / name
         settings = {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": self.key, **variables}
         return subprocess.run(
             [*CASES[name], *arguments],
@@ -68,11 +68,11 @@ def node_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def examples(stack: Stack, api_key: str, node_example: Path, monkeypatch: pytest.MonkeyPatch) -> Examples:
-    """The examples, set up for this test's key."""
+def examples(stack: Stack, api_key: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Examples:
+    """The examples, set up for this test's key; only Node's needs the network, to install its SDK."""
     for name in [name for name in os.environ if name.startswith("OPENAI_")]:
         monkeypatch.delenv(name)
-    return Examples(f"{stack.url}/v1", api_key, node_example)
+    return Examples(f"{stack.url}/v1", api_key, request)
 
 
 def batches_of(upstream: Simulator, key: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
-    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats",
+    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
     "tasks.settle", "tasks.accept", "tasks.results", "tasks.batches",
     "tasks.jsonl", "tasks.outcomes", "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",

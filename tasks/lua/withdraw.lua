@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- Takes back requests that were answered 503 because nobody could say whether they had been accepted.
+--
+-- ARGV: key prefix, then request ids. Returns how many had been accepted and are taken back;
+-- one that has been collected meanwhile, or has got a second caller, stays.
+local prefix, withdrawn = ARGV[1], 0
+for i = 2, #ARGV do
+  local record = prefix .. 'request:' .. ARGV[i]
+  local r = redis.call('HMGET', record, 'state', 'idempotency', 'attached')
+  if r[1] == 'queued' and not r[3] then
+    -- Its message stays and is dropped when it is met: it finds no record.
+    redis.call('DEL', record, prefix .. 'body:' .. ARGV[i])
+    redis.call('ZREM', prefix .. 'standing', ARGV[i])
+    if r[2] then
+      redis.call('DEL', prefix .. 'idempotency:' .. r[2])
+    end
+    redis.call('HINCRBY', prefix .. 'stats', 'requests_total', -1)
+    withdrawn = withdrawn + 1
+  end
+end
+return withdrawn
