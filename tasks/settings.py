@@ -63,8 +63,8 @@ class Settings:
     redis_tls_verify: str = _setting("required", "certificate check of `rediss://`: `required`, `optional` or `none`")
     vault_keys: tuple[str, ...] = _setting(
         (),
-        "comma-separated Fernet keys that seal the callers' credentials: the first seals, all open; "
-        "empty: generated into the data directory, allowed with the embedded Redis only",
+        "comma-separated Fernet keys, or secrets of 48 characters and more, that seal the callers' credentials:"
+        " the first seals, all open; empty: generated into the data directory, allowed with the embedded Redis only",
         secret=True,
     )
     log_level: str = _setting("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")

@@ -7,6 +7,7 @@ equal credentials share groups; an API key has too much entropy to be found by t
 from __future__ import annotations
 
 import functools
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -17,6 +18,9 @@ from tasks.settings import Settings, settings
 
 #: Credentials that a web process remembers as sealed, to seal each once.
 CACHE_SIZE = 4096
+#: A secret of this length that is no Fernet key, such as a platform generates, is made into one. A Fernet
+#: key has 44 characters: one that was cut or mistyped is still refused.
+SECRET_LENGTH = 48
 
 
 def reference(credential: str) -> str:
@@ -40,11 +44,19 @@ def build(config: Settings) -> MultiFernet:
             " and give the same to web and worker"
         )
     try:
-        return MultiFernet([Fernet(key) for key in keys])
+        return MultiFernet([_fernet(key) for key in keys])
     except ValueError:
         raise SettingsError(
-            "LLM_PROXY_VAULT_KEYS holds something that is no Fernet key: create one with `python -m tasks vault-key`"
+            "LLM_PROXY_VAULT_KEYS holds something that is neither a Fernet key nor a secret of"
+            f" {SECRET_LENGTH} characters: create a key with `python -m tasks vault-key`"
         ) from None
+
+
+def _fernet(secret: str) -> Fernet:
+    if len(secret) >= SECRET_LENGTH:
+        digest = blake2b(secret.encode(), digest_size=32, person=b"lp-vault-key").digest()
+        secret = urlsafe_b64encode(digest).decode()
+    return Fernet(secret)
 
 
 @functools.cache

@@ -50,6 +50,13 @@ def upstream(shared_upstream: Simulator) -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def own_upstream() -> Iterator[Simulator]:
+    """An upstream of the test's own: its ledger holds nothing else."""
+    with serve(validate_delay=0.1, batch_delay=0.3, finalize_delay=0.1) as upstream:
+        yield upstream
+
+
+@pytest.fixture
 def api_key(request: pytest.FixtureRequest) -> str:
     """A key of the test's own: its groups, batches and idempotency keys are nobody else's."""
     return f"sk-{request.node.name}"

@@ -76,11 +76,12 @@ def test_what_dies_is_started_again_and_requests_go_on(up: Up, data_dir: Path, v
 
 
 def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
-    up: Up, data_dir: Path, upstream: Simulator, api_key: str
+    up: Up, data_dir: Path, own_upstream: Simulator, api_key: str
 ) -> None:
+    upstream = own_upstream
     upstream.configure(ends=[{"model": "restart", "stuck": "in_progress"}])
     port = running.free_port()
-    first = up(port, data_dir)
+    first = up(port, data_dir, LLM_PROXY_UPSTREAM=upstream.url)
 
     def call(n: int) -> requests.Response:
         body = {"model": "restart", "messages": [{"role": "user", "content": f"q{n}"}]}
@@ -94,7 +95,7 @@ def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
         assert {answer.result().status_code for answer in cut} == {503}
         assert {answer.result().json()["error"]["code"] for answer in cut} == {"draining"}
 
-        up(port, data_dir)
+        up(port, data_dir, LLM_PROXY_UPSTREAM=upstream.url)
         retries = [pool.submit(call, n) for n in range(20)]
         upstream.finish()
         answers = [json.loads(answer.result().content) for answer in retries]
