@@ -22,6 +22,8 @@ LEASE_SECONDS: Final = 25.0
 RENEW_SECONDS: Final = 8.0
 #: A released batch whose next step has not begun this long after its pause is taken up by the sweep.
 SLACK_SECONDS: Final = 15.0
+#: The upstream's clock and Redis' may differ by this much.
+CLOCK_SKEW_SECONDS: Final = 3600.0
 #: The rest comes with the next sweep.
 OVERDUE_AT_ONCE: Final = 500
 #: Upstream batch fields that hold text for people.
@@ -34,6 +36,7 @@ class Batch:
 
     Attributes:
         claimed, submitted: Redis' time in ms at which it came into that state, 0 before.
+        uploads: uploads that were begun.
         failures: consecutive tries of the present step that came to nothing.
         create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
         refusal: the answer that settles every line, as JSON, when the upstream refused the whole batch.
@@ -46,6 +49,7 @@ class Batch:
     count: int
     claimed: int
     submitted: int = 0
+    uploads: int = 0
     failures: int = 0
     create_at: int = 0
     upstream_id: str = ""
@@ -55,6 +59,11 @@ class Batch:
     error_file: str = ""
     errors: str = ""
     refusal: str = ""
+
+    @property
+    def since_seconds(self) -> float:
+        """Unix time before which the upstream cannot have anything of this batch, whatever its clock says."""
+        return self.claimed / 1000 - CLOCK_SKEW_SECONDS
 
 
 FIELDS: Final = frozenset(f.name for f in fields(Batch))
@@ -70,6 +79,7 @@ def _batch(batch_id: str, flat: Sequence[bytes]) -> Batch:
         count=int(record["count"]),
         claimed=int(record["claimed"]),
         submitted=int(record.get("submitted", 0)),
+        uploads=int(record.get("uploads", 0)),
         failures=int(record.get("failures", 0)),
         create_at=int(record.get("create_at", 0)),
         **{name: record.get(name, "") for name in TEXT_FIELDS},

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import msgspec
 
 from tasks import batches, connections, jsonl, message, outcomes, settle, store
-from tasks.batches import Batch, Lease
+from tasks.batches import Batch
 from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
 from tasks.models import BatchState, Outcome, Reply
 from tasks.providers.openai import OpenAI
@@ -46,8 +46,7 @@ def deliver(batch_id: str) -> float | None:
                     held.advance(BatchState.DELIVERING)
                 _Delivery(held.batch).run()
                 held.advance(BatchState.CLEANING, failures=0)
-            if held.batch.input_file or held.batch.output_file or held.batch.error_file:
-                _clean(held)
+            _clean(held.batch)
             held.advance(BatchState.DONE, release=True)
         except UpstreamTrouble as error:
             return held.back_off(error)
@@ -153,12 +152,17 @@ def _decode_refusal(text: str) -> Reply:
     return Reply(status=status, headers=headers, body=base64.b64decode(body), outcome=Outcome(outcome))
 
 
-def _clean(held: Lease) -> None:
+def _clean(batch: Batch) -> None:
     """Delete the upstream's copies of prompts and answers."""
-    batch = held.batch
+    files = {batch.output_file, batch.error_file, batch.input_file} - {""}
+    strays = batch.uploads > bool(batch.input_file)
+    if not files and not strays:
+        return
     try:
         upstream = OpenAI(batch.group)
-        for file_id in filter(None, (batch.output_file, batch.error_file, batch.input_file)):
+        if strays:
+            files.update(upstream.find_input_files(batch.id, batch.since_seconds))
+        for file_id in sorted(files):
             upstream.delete(file_id)
     except (UpstreamTrouble, UpstreamRefused, VaultError) as error:
         if batch.failures < CLEANING_TRIES:

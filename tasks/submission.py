@@ -20,14 +20,12 @@ from tasks import batches, connections, jsonl, store
 from tasks.batches import Lease
 from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
 from tasks.models import BatchState, Reply
-from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI
+from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI, input_filename
 from tasks.settle import error_reply
 
 logger = logging.getLogger(__name__)
 
 BODIES_PER_READ = 100
-#: The upstream's clock and Redis' may differ by this much.
-CLOCK_SKEW_SECONDS = 3600.0
 
 
 def submit(batch_id: str) -> float | None:
@@ -64,6 +62,8 @@ def submit(batch_id: str) -> float | None:
 def _upload_and_create(held: Lease, upstream: OpenAI) -> None:
     batch = held.batch
     if not batch.input_file:
+        # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
+        held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
         with tempfile.TemporaryFile() as form:
             _write_form(form, batch.id, batch.group.endpoint)
             input_file = upstream.upload(form, jsonl.CONTENT_TYPE)
@@ -86,14 +86,13 @@ def _adopt(held: Lease, upstream_id: str) -> None:
 def _resolve_doubt(held: Lease, upstream: OpenAI) -> float | None:
     """Find out what became of a "create" whose answer was lost; returns seconds to wait, if it is too early to say."""
     batch = held.batch
-    since = batch.claimed / 1000 - CLOCK_SKEW_SECONDS
-    found = upstream.find(batch.id, since)
+    found = upstream.find(batch.id, batch.since_seconds)
     if found is None:
         over_in = batch.create_at / 1000 + CALL_SECONDS - store.now_ms() / 1000
         if over_in > 0:
             return over_in
         upstream.delete(batch.input_file)
-        found = upstream.find(batch.id, since)
+        found = upstream.find(batch.id, batch.since_seconds)
     if found is not None:
         _adopt(held, str(found["id"]))
     else:
@@ -105,7 +104,7 @@ def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
     """Write the multipart form with the input file; bodies are read in pieces and never all held."""
     form.write(
         jsonl.form_head(
-            f"llm-proxy-{batch_id}.jsonl",
+            input_filename(batch_id),
             {
                 "purpose": "batch",
                 "expires_after[anchor]": "created_at",

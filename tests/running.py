@@ -57,6 +57,7 @@ class Process:
     name: str
     popen: subprocess.Popen[bytes]
     log: Path
+    offset: int = 0  # where its own output begins in a log that an earlier one has written to
 
     def kill(self) -> None:
         """kill -9, the whole session."""
@@ -84,6 +85,7 @@ class Process:
 def start(name: str, command: list[str], variables: Mapping[str, str], log_dir: Path) -> Process:
     """Start a command of the project in the checkout."""
     log = log_dir / f"{name}.log"
+    offset = len(log.read_text(errors="replace")) if log.exists() else 0
     with log.open("ab") as output:
         popen = subprocess.Popen(
             command,
@@ -93,7 +95,7 @@ def start(name: str, command: list[str], variables: Mapping[str, str], log_dir: 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Process(name, popen, log)
+    return Process(name, popen, log, offset)
 
 
 @dataclass
@@ -150,6 +152,8 @@ class Stack:
     variables: dict[str, str]
     directory: Path
     port: int
+    app: str = "tasks"
+    wsgi: str = "web.app:create_app()"
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -161,17 +165,31 @@ class Stack:
         """Start processes by name (all of them without names) and wait until they work."""
         commands = {f"worker-{lane}": stack.worker(lane) for lane in stack.LANES}
         commands |= {"beat": stack.beat(), "web": stack.web()}
+        other = {"tasks": self.app, "web.app:create_app()": self.wsgi}
+        commands = {name: [other.get(word, word) for word in command] for name, command in commands.items()}
         for name in names or commands:
             self.processes[name] = start(name, commands[name], self.variables, self.directory)
         for name in names or commands:
             self._wait_for(name)
+
+    def kill_worker_of_web(self) -> None:
+        """kill -9 the gunicorn workers; gunicorn starts others."""
+        arbiter = self.processes["web"].popen.pid
+        for pid in Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+    def dead(self) -> list[str]:
+        """Processes that have ended."""
+        return [name for name, process in self.processes.items() if process.popen.poll() is not None]
 
     def _wait_for(self, name: str) -> None:
         process = self.processes[name]
         if name == "web":
             until(self._listens, "the front listens", START_SECONDS)
         elif name.startswith("worker"):
-            until(lambda: re.search(r"@\S+ ready\.", process.text()), f"{name} is ready", START_SECONDS)
+            until(
+                lambda: re.search(r"@\S+ ready\.", process.text()[process.offset :]), f"{name} is ready", START_SECONDS
+            )
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -193,8 +211,10 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(redis_url: str, upstream: str, **variables: str) -> Iterator[Stack]:
-    """A stack for one `with`."""
+def running_stack(
+    redis_url: str, upstream: str, *, app: str = Stack.app, wsgi: str = Stack.wsgi, **variables: str
+) -> Iterator[Stack]:
+    """A stack for one `with`; `app` and `wsgi` put something around the project's own."""
     port = free_port()
     with short_directory() as directory:
         settings = {
@@ -206,7 +226,7 @@ def running_stack(redis_url: str, upstream: str, **variables: str) -> Iterator[S
             "LLM_PROXY_POLL_MIN_SECONDS": "0.2",
             **variables,
         }
-        made = Stack(settings, directory, port)
+        made = Stack(settings, directory, port, app, wsgi)
         try:
             made.start()
             yield made

@@ -26,6 +26,11 @@ TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 RUNNING: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 
 
+def input_filename(batch_id: str) -> str:
+    """The name of a batch's input file."""
+    return f"llm-proxy-{batch_id}.jsonl"
+
+
 class OpenAI:
     """The upstream as one group of requests sees it.
 
@@ -73,17 +78,26 @@ class OpenAI:
 
     def find(self, batch_id: str, since_seconds: float) -> dict[str, Any] | None:
         """Our batch among those created after `since_seconds` (Unix time), newest first."""
-        after = ""
-        for _ in range(LIST_PAGES):
-            page = self._json("GET", "/v1/batches", params={"limit": 100, **({"after": after} if after else {})})
-            batches = page.get("data") or []
-            for batch in batches:
-                if (batch.get("metadata") or {}).get(METADATA_KEY) == batch_id:
-                    return dict(batch)
-            if not batches or not page.get("has_more") or batches[-1].get("created_at", 0) < since_seconds:
-                return None
-            after = batches[-1]["id"]
+        for batch in self._listed("/v1/batches", since_seconds):
+            if (batch.get("metadata") or {}).get(METADATA_KEY) == batch_id:
+                return batch
         return None
+
+    def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
+        """Ids of all input files of a batch of ours: more than one, when the answer to an upload was lost."""
+        files = self._listed("/v1/files", since_seconds, purpose="batch", order="desc")
+        return [str(file["id"]) for file in files if file.get("filename") == input_filename(batch_id)]
+
+    def _listed(self, path: str, since_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
+        """A list, newest first, page by page, to the first item that is older."""
+        after: dict[str, str] = {}
+        for _ in range(LIST_PAGES):
+            page = self._json("GET", path, params={"limit": 100, **query, **after})
+            items = [item for item in page.get("data") or [] if isinstance(item, dict)]
+            yield from items
+            if not items or not page.get("has_more") or items[-1].get("created_at", 0) < since_seconds:
+                return
+            after = {"after": str(items[-1]["id"])}
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:

@@ -1,0 +1,11 @@
+"""`celery --app tests.faults.worker_app`: the project's app with hooks on its doors and a hasty sweep."""
+
+from __future__ import annotations
+
+from tasks.celery import app
+from tests.faults import doors
+
+doors.install()
+app.conf.beat_schedule["sweep"]["schedule"] = 1.0
+
+__all__ = ["app"]
