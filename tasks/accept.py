@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import gevent
@@ -25,8 +26,23 @@ logger = logging.getLogger(__name__)
 GATHER_SECONDS = 0.002
 CHUNK_REQUESTS = 500
 CHUNK_BYTES = 4_000_000
+WITHDRAW_SECONDS = 0.5
 #: A group and its credential outlive every request that refers to them.
-LIFETIME_DEADLINES = 3
+LIFETIME_SECONDS = 14 * 86_400
+
+Row = tuple[str | bytes | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One caller's request on its way into the script; made by the caller, so its errors are its own."""
+
+    request_id: str
+    group_id: str
+    head: Row = field(repr=False)  # what the group's first request in a gather says of it
+    row: Row = field(repr=False)
+    size: int
+    accepted: AsyncResult[str]
 
 
 class Acceptor:
@@ -34,7 +50,7 @@ class Acceptor:
 
     def __init__(self, config: Settings) -> None:
         self._config = config
-        self._pending: deque[tuple[Request, str, AsyncResult[str]]] = deque()
+        self._pending: deque[_Entry] = deque()
         self._arrived = Event()
         self._doubtful: list[str] = []
         self._pressure = Pressure()
@@ -50,10 +66,10 @@ class Acceptor:
             StoreUnavailable: it was not accepted.
             IdempotencyConflict: its Idempotency-Key belongs to another body.
         """
-        slot: AsyncResult[str] = AsyncResult()
-        self._pending.append((request, credential, slot))
+        entry = _entry(request, credential)
+        self._pending.append(entry)
         self._arrived.set()
-        original = slot.get()
+        original = entry.accepted.get()
         if original == "conflict":
             raise IdempotencyConflict(
                 "This Idempotency-Key was used with another request; use a new key for a new body.",
@@ -63,77 +79,88 @@ class Acceptor:
 
     def _publish_forever(self) -> None:
         while True:
-            self._arrived.wait()
+            self._arrived.wait(WITHDRAW_SECONDS if self._doubtful else None)
             gevent.sleep(GATHER_SECONDS)
             self._arrived.clear()
+            self._withdraw()
             while self._pending:
                 self._publish(self._take())
 
-    def _take(self) -> list[tuple[Request, str, AsyncResult[str]]]:
-        chunk: list[tuple[Request, str, AsyncResult[str]]] = []
+    def _take(self) -> list[_Entry]:
+        chunk: list[_Entry] = []
         size = 0
         while self._pending and len(chunk) < CHUNK_REQUESTS and size < CHUNK_BYTES:
             chunk.append(self._pending.popleft())
-            size += chunk[-1][0].line_bytes
+            size += chunk[-1].size
         return chunk
 
-    def _publish(self, chunk: list[tuple[Request, str, AsyncResult[str]]]) -> None:
+    def _publish(self, chunk: list[_Entry]) -> None:
         try:
-            replies = self._run([(request, credential) for request, credential, _ in chunk])
+            replies = self._run(chunk)
         except Exception as error:
             # Every waiting greenlet gets it, and the publisher goes on: a defect must not silence the front.
             failure = store.unavailable(error) if isinstance(error, redis.RedisError) else error
             if not isinstance(failure, LlmProxyError):
                 logger.exception("a gather of %d requests failed", len(chunk))
-            for _, _, slot in chunk:
-                slot.set_exception(failure)
+            for entry in chunk:
+                entry.accepted.set_exception(failure)
             return
-        for (_, _, slot), reply in zip(chunk, replies, strict=True):
-            slot.set(reply.decode())
+        for entry, reply in zip(chunk, replies, strict=True):
+            entry.accepted.set(reply.decode())
 
-    def _run(self, chunk: list[tuple[Request, str]]) -> list[bytes]:
+    def _run(self, chunk: list[_Entry]) -> list[bytes]:
         self._pressure.check()
-        if self._doubtful:
-            withdrawn = store.run("withdraw", *self._doubtful)
-            logger.warning("%d of %d doubtful requests had been accepted", withdrawn, len(self._doubtful))
-            self._doubtful.clear()
+        heads = {entry.group_id: entry.head for entry in chunk}
+        config = self._config
         try:
-            replies: list[bytes] = store.run("accept", *self._arguments(chunk))
+            replies: list[bytes] = store.run(
+                "accept",
+                config.max_batch_requests,
+                config.max_batch_mb * 1_000_000,
+                store.EMBEDDING_INPUTS,
+                message.collect_message(new_id()),
+                LIFETIME_SECONDS,
+                int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
+                len(heads),
+                *(value for head in heads.values() for value in head),
+                *(value for entry in chunk for value in entry.row),
+            )
         except StoreUnavailable:
             # Whether Redis took them is not known; their callers hear that it did not, and so it shall be.
-            self._doubtful += [request.id for request, _ in chunk]
+            self._doubtful += [entry.request_id for entry in chunk]
             raise
         return replies
 
-    def _arguments(self, chunk: list[tuple[Request, str]]) -> list[str | bytes | int]:
-        config = self._config
-        groups: dict[str, tuple[Request, str]] = {}
-        rows: list[str | bytes | int] = []
-        for request, credential in chunk:
-            group_id = request.group.id
-            groups.setdefault(group_id, (request, credential))
-            queue = message.SYNC_QUEUE if request.lane is Lane.SYNC else message.group_queue(group_id)
-            rows += (
-                request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
-                request.line_bytes, request.inputs, idempotency_digest(request), request.fingerprint,
-            )  # fmt: skip
-        heads: list[str | bytes | int] = []
-        for group_id, (request, credential) in groups.items():
-            g = request.group
-            heads += (
-                group_id, g.credential, vault.seal(credential), g.endpoint, g.model, g.organization, g.project,
-            )  # fmt: skip
-        return [
-            config.max_batch_requests,
-            config.max_batch_mb * 1_000_000,
-            store.EMBEDDING_INPUTS,
-            message.collect_message(new_id()),
-            int(config.request_deadline_seconds * LIFETIME_DEADLINES),
-            int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
-            len(groups),
-            *heads,
-            *rows,
-        ]
+    def _withdraw(self) -> None:
+        """Take back what may have been accepted although its callers were told that it was not."""
+        if not self._doubtful:
+            return
+        try:
+            withdrawn = store.run("withdraw", *self._doubtful)
+        except StoreUnavailable:
+            return
+        logger.warning("%d of %d doubtful requests had been accepted", withdrawn, len(self._doubtful))
+        self._doubtful.clear()
+
+
+def _entry(request: Request, credential: str) -> _Entry:
+    group = request.group
+    group_id = group.id
+    queue = message.SYNC_QUEUE if request.lane is Lane.SYNC else message.group_queue(group_id)
+    return _Entry(
+        request.id,
+        group_id,
+        (
+            group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
+            group.organization, group.project,
+        ),
+        (
+            request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
+            request.line_bytes, request.inputs, idempotency_digest(request), request.fingerprint,
+        ),
+        request.line_bytes,
+        AsyncResult(),
+    )  # fmt: skip
 
 
 def idempotency_digest(request: Request) -> str:

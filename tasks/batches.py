@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import gevent
+from gevent.monkey import is_module_patched
 
 from tasks import backoff, connections, store
 from tasks.errors import LlmProxyError, NotOurTurn, UpstreamTrouble
@@ -26,6 +28,7 @@ SLACK_SECONDS: Final = 15.0
 CLOCK_SKEW_SECONDS: Final = 3600.0
 #: The rest comes with the next sweep.
 OVERDUE_AT_ONCE: Final = 500
+NUMBER_FIELDS: Final = ("submitted", "uploads", "failures", "create_at", "progress_completed", "progress_failed")
 #: Upstream batch fields that hold text for people.
 TEXT_FIELDS: Final = ("upstream_id", "upstream_status", "input_file", "output_file", "error_file", "errors", "refusal")
 
@@ -39,6 +42,7 @@ class Batch:
         uploads: uploads that were begun.
         failures: consecutive tries of the present step that came to nothing.
         create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
+        progress_completed, progress_failed: the upstream's latest `request_counts`.
         refusal: the answer that settles every line, as JSON, when the upstream refused the whole batch.
         errors: the upstream's `errors.data` as JSON.
     """
@@ -52,6 +56,8 @@ class Batch:
     uploads: int = 0
     failures: int = 0
     create_at: int = 0
+    progress_completed: int = 0
+    progress_failed: int = 0
     upstream_id: str = ""
     upstream_status: str = ""
     input_file: str = ""
@@ -72,17 +78,15 @@ FIELDS: Final = frozenset(f.name for f in fields(Batch))
 def _batch(batch_id: str, flat: Sequence[bytes]) -> Batch:
     record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
     group = Group(**{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")})
+    rest: dict[str, Any] = {name: int(record.get(name, 0)) for name in NUMBER_FIELDS}
+    rest |= {name: record.get(name, "") for name in TEXT_FIELDS}
     return Batch(
         id=batch_id,
         state=BatchState(record["state"]),
         group=group,
         count=int(record["count"]),
         claimed=int(record["claimed"]),
-        submitted=int(record.get("submitted", 0)),
-        uploads=int(record.get("uploads", 0)),
-        failures=int(record.get("failures", 0)),
-        create_at=int(record.get("create_at", 0)),
-        **{name: record.get(name, "") for name in TEXT_FIELDS},
+        **rest,
     )
 
 
@@ -116,9 +120,17 @@ def overdue() -> list[tuple[str, BatchState]]:
     ]
 
 
-def line_ids(batch_id: str) -> list[str]:
-    """Request ids of a batch in the order of its input file."""
-    return [raw.decode() for raw in connections.client().lrange(f"{store.PREFIX}lines:{batch_id}", 0, -1)]
+def lines(batch_id: str) -> list[tuple[str, int]]:
+    """Request id and size in bytes of each line, in the order of the input file."""
+    raw = connections.client().lrange(f"{store.PREFIX}lines:{batch_id}", 0, -1)
+    return [(line[:32].decode(), int(line[33:])) for line in raw]
+
+
+def drop_lines(batch_id: str, request_ids: Sequence[str]) -> None:
+    """Forget lines that were not written, so that the upstream's line numbers count ours."""
+    sizes = dict(lines(batch_id)) if request_ids else {}
+    for request_id in request_ids:
+        connections.client().lrem(f"{store.PREFIX}lines:{batch_id}", 1, f"{request_id}:{sizes[request_id]}")
 
 
 class Lease:
@@ -193,23 +205,30 @@ def lease(batch_id: str, *states: BatchState) -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def renewing(renew: Callable[[], bool]) -> Iterator[None]:
-    """Call `renew` every RENEW_SECONDS; when it fails, raise NotOurTurn in the holder."""
-    holder = gevent.getcurrent()
+    """Call `renew` every RENEW_SECONDS; when it fails, raise NotOurTurn in the holder.
+
+    Under gevent the thread is a greenlet. A worker with another pool, such as one started by hand for
+    one group's queue, has a real thread, which renews but cannot interrupt.
+    """
+    holder, hub, left = gevent.getcurrent(), gevent.get_hub(), threading.Event()
+
+    def interrupt() -> None:
+        if not left.is_set():  # asked in the hub: the holder cannot leave in between
+            holder.throw(NotOurTurn())
 
     def keep() -> None:
-        while True:
-            gevent.sleep(RENEW_SECONDS)
+        while not left.wait(RENEW_SECONDS):
             try:
-                with gevent.Timeout(LEASE_SECONDS - 2 * RENEW_SECONDS):
-                    kept = renew()
-            except (LlmProxyError, gevent.Timeout):
+                kept = renew()
+            except LlmProxyError:
                 kept = False
             if not kept:
-                gevent.kill(holder, NotOurTurn())
+                if is_module_patched("threading"):
+                    hub.loop.run_callback(interrupt)
                 return
 
-    keeper = gevent.spawn(keep)
+    threading.Thread(target=keep, daemon=True).start()
     try:
         yield
     finally:
-        keeper.kill(block=False)
+        left.set()

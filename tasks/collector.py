@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from tasks import batches, connections, message
+from tasks.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,9 @@ def collect() -> Iterator[str]:
     """
     connections.client().delete(message.COLLECT_QUEUE)
     for group_id in batches.open_groups():
-        while batch_id := batches.claim(group_id):
-            logger.info("%s claimed from group %s", batch_id, group_id)
-            yield batch_id
+        try:
+            while batch_id := batches.claim(group_id):
+                logger.info("%s claimed from group %s", batch_id, group_id)
+                yield batch_id
+        except StoreUnavailable:
+            logger.exception("group %s could not be closed; the others are", group_id)

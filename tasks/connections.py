@@ -13,7 +13,7 @@ from redis.retry import Retry
 from tasks.settings import Settings, settings
 
 #: Longest silence of Redis that a command bears; blocking reads stay below it.
-SOCKET_TIMEOUT_SECONDS = 10.0
+SOCKET_TIMEOUT_SECONDS = 5.0
 
 
 def connect(config: Settings) -> redis.Redis:

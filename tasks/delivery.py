@@ -16,7 +16,7 @@ import msgspec
 
 from tasks import batches, connections, jsonl, message, outcomes, settle, store
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.models import BatchState, Outcome, Reply
 from tasks.providers.openai import OpenAI
 from tasks.settings import settings
@@ -28,6 +28,9 @@ QUEUE_FULL_SECONDS = 30.0
 #: Tries to delete a file; after that its own expiry at the upstream does it.
 CLEANING_TRIES = 5
 MISSING_TRIES = 1
+#: Downloads that must agree before lines that a file ought to have are given up.
+READ_TRIES = 5
+READ_AGAIN_SECONDS = 60.0
 
 
 def deliver(batch_id: str) -> float | None:
@@ -50,7 +53,7 @@ def deliver(batch_id: str) -> float | None:
             held.advance(BatchState.DONE, release=True)
         except UpstreamTrouble as error:
             return held.back_off(error)
-        except (UpstreamRefused, VaultError) as error:
+        except (UpstreamRefused, CredentialGone) as error:
             return held.back_off(UpstreamTrouble(str(error), in_doubt=False))
     return None
 
@@ -60,10 +63,12 @@ class _Delivery:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._ids = batches.line_ids(batch.id)
+        self._ids = [request_id for request_id, _ in batches.lines(batch.id)]
         self._unseen = set(self._ids)
         self._again: list[str] = []
         self._exhausted: set[str] | None = None
+        self._lines = 0
+        self._broken = 0
 
     def run(self) -> None:
         batch = self._batch
@@ -77,6 +82,7 @@ class _Delivery:
                 with upstream.content(file_id) as chunks:
                     settle.settle(self._replies(chunks))
             self._queue_again(self._again, counter="attempts")
+            self._read_again_if_suspicious()
             self._missing([request_id for request_id in self._ids if request_id in self._unseen])
 
     def _replies(self, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
@@ -89,8 +95,10 @@ class _Delivery:
                     line, upstream_id=self._batch.upstream_id, upstream_status=self._batch.upstream_status
                 )
             except ValueError:
-                logger.warning("%s: result line %d cannot be read and counts as missing", self._batch.id, number)
+                logger.warning("%s: result line %d cannot be read", self._batch.id, number)
+                self._broken += 1
                 continue
+            self._lines += 1
             if line.custom_id not in self._unseen:
                 continue  # a second answer, or one to somebody else's question
             if end.retry and line.custom_id not in self._out_of_attempts():
@@ -108,14 +116,26 @@ class _Delivery:
 
     def _failed(self) -> None:
         plan = outcomes.failed_batch(self._batch.errors)
+        named = {self._ids[n - 1]: reply for n, reply in plan.lines.items() if 1 <= n <= len(self._ids)}
         if plan.queue_full:
             self._queue_again(self._ids, delay_seconds=QUEUE_FULL_SECONDS)
         elif plan.all is not None:
             self._settle_all(plan.all)
+        elif not named:
+            self._settle_all(next(iter(plan.lines.values())))
         else:
-            named = {self._ids[n - 1]: reply for n, reply in plan.lines.items() if 1 <= n <= len(self._ids)}
             settle.settle((request_id, self._batch.id, reply) for request_id, reply in named.items())
             self._queue_again([request_id for request_id in self._ids if request_id not in named])
+
+    def _read_again_if_suspicious(self) -> None:
+        """Before a request is taken for missing, and paid again: were these the whole files?"""
+        short = self._lines < self._batch.progress_completed + self._batch.progress_failed
+        if self._unseen and (self._broken or short) and self._batch.failures < READ_TRIES - 1:
+            raise UpstreamTrouble(
+                f"{self._lines} lines and {self._broken} broken ones leave {len(self._unseen)} requests unanswered",
+                in_doubt=False,
+                retry_after_seconds=READ_AGAIN_SECONDS,
+            )
 
     def _missing(self, ids: list[str]) -> None:
         """Lines that no file answers: run by nobody after an early end, else lost by the upstream."""
@@ -164,7 +184,7 @@ def _clean(batch: Batch) -> None:
             files.update(upstream.find_input_files(batch.id, batch.since_seconds))
         for file_id in sorted(files):
             upstream.delete(file_id)
-    except (UpstreamTrouble, UpstreamRefused, VaultError) as error:
+    except (UpstreamTrouble, UpstreamRefused, CredentialGone) as error:
         if batch.failures < CLEANING_TRIES:
             raise
         logger.error("%s: its files could not be deleted and will expire at the upstream: %s", batch.id, error)

@@ -2,7 +2,8 @@
 
 LlmProxyError
 ├── SettingsError        the operator mends the environment and starts again
-├── VaultError           the operator restores the vault key
+├── VaultError           the operator restores the vault key; until then work waits
+├── CredentialGone       nothing brings it back: its requests are settled
 ├── ClientError          the caller mends its request (4xx in the OpenAI envelope)
 │   ├── InvalidRequest       400
 │   ├── MissingCredential    401
@@ -31,7 +32,11 @@ class SettingsError(LlmProxyError):
 
 
 class VaultError(LlmProxyError):
-    """A sealed credential is gone or cannot be opened with the configured vault keys."""
+    """A sealed credential cannot be opened with the configured vault keys."""
+
+
+class CredentialGone(LlmProxyError):
+    """A sealed credential is not in the store any more."""
 
 
 class ClientError(LlmProxyError):

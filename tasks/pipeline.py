@@ -53,7 +53,7 @@ def _step(task: Task[Any, Any], step: Callable[[], float | None]) -> None:
 @shared_task(name=message.REQUEST_TASK, bind=True, max_retries=None)
 def request(self: Task[Any, Any], request_id: str) -> None:
     """Send one request to the upstream synchronously and settle it."""
-    _step(self, lambda: sync.send(request_id, self.request.retries))
+    _step(self, lambda: sync.send(request_id))
 
 
 @shared_task(name=message.COLLECT_TASK, send_events=False)  # 86,400 a day: nobody wants to see them

@@ -10,7 +10,7 @@ import msgspec
 
 from tasks import batches
 from tasks.batches import Batch
-from tasks.errors import NotOurTurn, UpstreamRefused, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, NotOurTurn, UpstreamRefused, UpstreamTrouble
 from tasks.models import BatchState
 from tasks.providers.openai import RUNNING, TERMINAL, OpenAI
 from tasks.settings import settings
@@ -38,7 +38,7 @@ def poll(batch_id: str) -> float | None:
                 answer = OpenAI(held.batch.group).retrieve(held.batch.upstream_id)
             except UpstreamTrouble as error:
                 return held.back_off(error)
-            except (UpstreamRefused, VaultError) as error:
+            except (UpstreamRefused, CredentialGone) as error:
                 # A revoked key or a lost batch: the results may come back into reach before the deadline.
                 return held.back_off(UpstreamTrouble(str(error), in_doubt=False))
             status = str(answer.get("status") or "").lower()

@@ -10,8 +10,8 @@ connection the reader looks for everything it waits for.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 
 import gevent
 import redis
@@ -22,9 +22,9 @@ from tasks.models import Reply
 
 logger = logging.getLogger(__name__)
 
-FETCH_BYTES = 1_000_000
-FETCH_KEYS = 200
-BLOCK_MS = 5000
+BLOCK_MS = 2000  # below the socket's timeout
+#: In case an entry is ever missed: the reader looks for everything that it waits for.
+LOOK_SECONDS = 60.0
 READ_ENTRIES = 200
 RECONNECT_SECONDS = 0.5
 STREAM = f"{store.PREFIX}settled"
@@ -102,8 +102,12 @@ class Results:
             try:
                 self._last_id = self._newest_id()
                 self._look_for_all()
+                looked_at = time.monotonic()
                 while True:
                     self._read()
+                    if time.monotonic() - looked_at > LOOK_SECONDS:
+                        self._look_for_all()
+                        looked_at = time.monotonic()
             except redis.RedisError as error:
                 logger.warning("results cannot be read (%s), trying again", type(error).__name__)
                 gevent.sleep(RECONNECT_SECONDS)
@@ -123,7 +127,7 @@ class Results:
         if not answer:
             return
         entries = (answer[STREAM.encode()][0] if isinstance(answer, dict) else answer[0][1]) or []
-        if len(entries) == READ_ENTRIES and self._was_trimmed(entries[0][0].decode()):
+        if self._was_trimmed():
             self._look_for_all()
         sizes: list[tuple[str, int]] = []
         for entry_id, values in entries:
@@ -132,14 +136,13 @@ class Results:
                 request_id, _, size = part.partition(":")
                 if request_id in self._waiters:
                     sizes.append((request_id, int(size)))
-        for ids in _by_size(sizes):
+        for ids in store.by_size(sizes):
             self._fetch(ids)
 
-    def _was_trimmed(self, first_read: str) -> bool:
-        """Whether entries that we have not read were dropped before the first one that we got."""
-        info = connections.client().xinfo_stream(STREAM)
-        deleted = info.get("max-deleted-entry-id", b"0-0")
-        return _order(deleted.decode()) > _order(self._last_id) and _order(first_read) > _order(self._last_id)
+    def _was_trimmed(self) -> bool:
+        """Whether entries that we have not read may have been dropped."""
+        oldest = connections.client().xrange(STREAM, count=1)
+        return bool(oldest) and _order(oldest[0][0].decode()) > _order(self._last_id)
 
     def _look_for_all(self) -> None:
         client = connections.client()
@@ -150,7 +153,7 @@ class Results:
             for request_id in part:
                 pipeline.strlen(store.RESULT_PREFIX + request_id)
             found = [(i, size) for i, size in zip(part, pipeline.execute(), strict=True) if size]
-            for chunk in _by_size(found):
+            for chunk in store.by_size(found):
                 self._fetch(chunk)
 
     def _fetch(self, ids: list[str]) -> None:
@@ -169,17 +172,3 @@ class Results:
 def _order(stream_id: str) -> tuple[int, int]:
     ms, _, sequence = stream_id.partition("-")
     return int(ms), int(sequence)
-
-
-def _by_size(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
-    """Ids in chunks of at most FETCH_BYTES and FETCH_KEYS; a larger reply comes alone."""
-    chunk: list[str] = []
-    total = 0
-    for request_id, size in sizes:
-        if chunk and (total + size > FETCH_BYTES or len(chunk) >= FETCH_KEYS):
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(request_id)
-        total += size
-    if chunk:
-        yield chunk

@@ -8,6 +8,7 @@ with the prefix that is not a setting is refused: a typo must not silently mean 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -49,17 +50,23 @@ class Settings:
         25, "megabytes of input file that close a batch (1 to 200); a larger line travels alone"
     )
     max_body_mb: int = _setting(25, "megabytes of one request body (1 to 190); more is answered 413")
-    request_deadline_seconds: float = _setting(93_600.0, "every request is answered this long after acceptance")
+    request_deadline_seconds: float = _setting(
+        93_600.0, "the front answers 504 this long after acceptance, at the latest"
+    )
     result_ttl_seconds: int = _setting(172_800, "how long a reply can be fetched again after it was settled")
     poll_min_seconds: float = _setting(1.0, "shortest pause between two looks at a batch")
     poll_max_seconds: float = _setting(30.0, "longest pause between two looks at a batch")
-    max_line_attempts: int = _setting(3, "how often a line that ends with 429 or 5xx is submitted in all")
-    upstream_timeout_seconds: float = _setting(
-        600.0, "longest silence of the upstream in a relayed or synchronous call"
+    max_line_attempts: int = _setting(
+        3, "how often a line that ends with 429 or 5xx is submitted, or a synchronous call tried, in all"
     )
-    max_waiting: int = _setting(18_000, "clients that one web process holds open; more are answered 503")
+    upstream_timeout_seconds: float = _setting(
+        600.0, "longest silence of the upstream in a relayed call; longest time of a synchronous one"
+    )
+    max_waiting: int = _setting(
+        18_000, "clients that one web process holds open, as far as `ulimit -n` lets it; more are answered 503"
+    )
     web_processes: int = _setting(2, "gunicorn worker processes of the front")
-    redis_max_connections: int = _setting(50, "connections of one process to Redis")
+    redis_max_connections: int = _setting(50, "connections of one process to Redis, beside Celery's own few")
     redis_tls_verify: str = _setting("required", "certificate check of `rediss://`: `required`, `optional` or `none`")
     vault_keys: tuple[str, ...] = _setting(
         (),
@@ -103,7 +110,7 @@ class Settings:
                 f"shorter: the socket's path {self.socket_path} has more than {SOCKET_PATH_LIMIT} bytes",
             )
         for name in POSITIVE:
-            need(getattr(self, name) > 0, name, "above 0")
+            need(0 < getattr(self, name) < math.inf, name, "a number above 0")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -146,8 +153,13 @@ class Settings:
     def celery_redis(self) -> str:
         """The same URL in kombu's spelling."""
         if self.redis.startswith("unix://"):
-            return "redis+socket://" + self.redis.removeprefix("unix://")
+            return "redis+socket://" + self.redis.removeprefix("unix://").replace("?db=", "?virtual_host=")
         return self.redis
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the front; brackets around an IPv6 address."""
+        return f"[{self.bind}]:{self.port}" if ":" in self.bind else f"{self.bind}:{self.port}"
 
     @property
     def redis_tls(self) -> dict[str, Any]:

@@ -59,7 +59,12 @@ def beat() -> list[str]:
 
 
 def run_workers() -> int:
-    """All lanes, as one process type: what `python -m tasks worker` runs."""
+    """All lanes, as one process type: what `python -m tasks worker` runs.
+
+    Raises:
+        SettingsError: there is no vault key.
+    """
+    vault.build(settings())
     return Supervisor([_program(f"worker-{lane}", worker(lane), stop_seconds=20) for lane in LANES]).run()
 
 
@@ -85,7 +90,7 @@ def run_all() -> int:
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=9, ready=lambda: _serves(config)))
-        url = f"http://{config.bind}:{config.port}"
+        url = f"http://{config.address}"
         started = f"llm-proxy serves on {url}/v1 for {config.upstream}; figures on {url}/stats; Ctrl-C stops it"
         return Supervisor(programs, started=started).run()
 
@@ -102,7 +107,7 @@ def _need_free_port(config: Settings) -> None:
             probe.bind((config.bind, config.port))
         except OSError as error:
             raise SettingsError(
-                f"cannot listen on {config.bind}:{config.port} ({error.strerror}): choose another port with PORT=…"
+                f"cannot listen on {config.address} ({error.strerror}): choose another port with PORT=…"
             ) from None
 
 
@@ -138,6 +143,12 @@ def _generate_vault_key(config: Settings) -> None:
     path = config.data_dir / "vault.key"
     if config.vault_keys or path.exists():
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Whole or not at all: a half-written key would shut everything out for ever.
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(Fernet.generate_key() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)

@@ -36,6 +36,10 @@ def snapshot() -> dict[str, dict[str, float]]:
             "failed": counters.get("batches_failed", 0),
             **times(counters.get("batches_ms", 0), batches),
         },
+        "exceptions": {
+            "requeued": counters.get("requests_requeued", 0),
+            "possibly_double_paid": counters.get("possibly_double_paid", 0),
+        },
     }
 
 

@@ -26,6 +26,7 @@ Celery's own: `celery-task-meta-<id>` holds a reply in Celery's result format, `
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ RETENTION_SECONDS: Final = 7 * 86_400
 EMBEDDING_INPUTS: Final = 50_000
 #: How long a message may be under way before the sweep looks for it; also the sweep's own rhythm.
 PATIENCE_SECONDS: Final = 30.0
+READ_BYTES: Final = 1_000_000
+READ_KEYS: Final = 200
 LUA_DIR: Final = Path(__file__).parent / "lua"
 
 
@@ -74,6 +77,20 @@ def unavailable(error: redis.RedisError) -> StoreUnavailable:
         f"The proxy's store cannot take requests right now ({type(error).__name__}); try again shortly.",
         retry_after_seconds=20,
     )
+
+
+def by_size(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Ids in chunks that are read at once: at most READ_BYTES and READ_KEYS; what is larger comes alone."""
+    chunk: list[str] = []
+    total = 0
+    for request_id, size in sizes:
+        if chunk and (total + size > READ_BYTES or len(chunk) >= READ_KEYS):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(request_id)
+        total += size
+    if chunk:
+        yield chunk
 
 
 def now_ms() -> int:

@@ -18,14 +18,12 @@ import msgspec
 
 from tasks import batches, connections, jsonl, store
 from tasks.batches import Lease
-from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.models import BatchState, Reply
 from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI, input_filename
 from tasks.settle import error_reply
 
 logger = logging.getLogger(__name__)
-
-BODIES_PER_READ = 100
 
 
 def submit(batch_id: str) -> float | None:
@@ -41,7 +39,11 @@ def submit(batch_id: str) -> float | None:
         try:
             upstream = OpenAI(held.batch.group)
             if held.batch.state is BatchState.CREATING:
-                pause = _resolve_doubt(held, upstream)
+                try:
+                    pause = _resolve_doubt(held, upstream)
+                except UpstreamRefused as error:
+                    # Not the batch is refused but our look at it: it may run and cost, so it stays in doubt.
+                    raise UpstreamTrouble(str(error), in_doubt=True) from error
                 if pause:
                     held.advance(BatchState.CREATING, release=True, pause_seconds=pause)
                     return pause
@@ -51,7 +53,7 @@ def submit(batch_id: str) -> float | None:
                 _upload_and_create(held, upstream)
         except UpstreamRefused as error:
             refuse(held, Reply.of_upstream(error.status, error.headers, error.body))
-        except VaultError as error:
+        except CredentialGone as error:
             logger.error("%s cannot be submitted: %s", batch_id, error)
             refuse(held, error_reply(401, "The stored credential of this request is gone.", code="credential_lost"))
         except UpstreamTrouble as error:
@@ -112,14 +114,16 @@ def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
             },
         )
     )
-    ids = batches.line_ids(batch_id)
-    for start in range(0, len(ids), BODIES_PER_READ):
-        part = ids[start : start + BODIES_PER_READ]
-        for request_id, body in zip(part, _bodies(part), strict=True):
-            if body is not None:  # settled meanwhile: by its deadline
+    gone = []
+    for ids in store.by_size(batches.lines(batch_id)):
+        for request_id, body in zip(ids, _bodies(ids), strict=True):
+            if body is None:  # settled meanwhile, by its deadline
+                gone.append(request_id)
+            else:
                 form.write(jsonl.line(request_id, endpoint, body))
     form.write(jsonl.FORM_TAIL)
     form.seek(0)
+    batches.drop_lines(batch_id, gone)
 
 
 def _bodies(ids: list[str]) -> list[bytes | None]:

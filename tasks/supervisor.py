@@ -96,7 +96,10 @@ class Supervisor:
                 if program.poll() is not None:
                     _say(f"{program.name} ended with code {program.poll()} before it was ready")
                     return False
-                if self._stopping or time.monotonic() > deadline:
+                if self._stopping:
+                    return False
+                if time.monotonic() > deadline:
+                    _say(f"{program.name} was not ready after {START_SECONDS:.0f} s")
                     return False
                 time.sleep(POLL_SECONDS)
         return not self._stopping

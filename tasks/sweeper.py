@@ -50,11 +50,11 @@ def settled_messages() -> None:
 
 
 def _is_over(held: bytes) -> bool:
-    headers = json.loads(held)[0]["headers"]
+    headers = json.loads(held)[0].get("headers", {})
     client = connections.client()
-    found = message.ID_PATTERN.search(headers.get("argsrepr", ""))
+    found = message.ID_PATTERN.search(headers.get("argsrepr") or "")
     if found is None:
-        return headers["task"] in message.TICKS
+        return headers.get("task") in message.TICKS
     request = client.hget(f"{store.PREFIX}request:{found[0]}", "state")
     batch = client.hget(f"{store.PREFIX}batch:{found[0]}", "state")
     return request in {None, RequestState.SETTLED.encode()} and batch in {None, BatchState.DONE.encode()}

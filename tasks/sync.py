@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from tasks import backoff, batches, connections, settle, store
-from tasks.errors import NotOurTurn, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, NotOurTurn, UpstreamTrouble
 from tasks.models import Group, Reply, new_id
 from tasks.providers.openai import OpenAI
 from tasks.settings import settings
@@ -17,11 +17,8 @@ from tasks.settings import settings
 logger = logging.getLogger(__name__)
 
 
-def send(request_id: str, failures: int) -> float | None:
+def send(request_id: str) -> float | None:
     """Send one request and settle it.
-
-    Args:
-        failures: tries that came to nothing before this one.
 
     Returns:
         None when it is settled, else the seconds after which to try again.
@@ -34,25 +31,25 @@ def send(request_id: str, failures: int) -> float | None:
     taken = store.run("run", request_id, token, length)
     if not taken:
         raise NotOurTurn
-    body = connections.client().get(f"{store.PREFIX}body:{request_id}")
-    if body is None:
-        raise NotOurTurn
-    _, *parts = (part.decode() for part in taken)
+    failures, *parts = (part.decode() for part in taken)
     credential, endpoint, model, organization, project = parts
     group = Group(credential=credential, endpoint=endpoint, model=model, organization=organization, project=project)
     try:
+        if int(failures) >= settings().max_line_attempts:
+            raise UpstreamTrouble("its workers died too often", in_doubt=True)
         with batches.renewing(lambda: bool(store.run("run", request_id, token, length))):
+            body = connections.client().get(f"{store.PREFIX}body:{request_id}")
             reply = OpenAI(group).send(endpoint, body, settings().upstream_timeout_seconds)
     except UpstreamTrouble as error:
-        if failures + 1 < settings().max_line_attempts:
-            pause = backoff.seconds(failures, error.retry_after_seconds)
+        if int(failures) + 1 < settings().max_line_attempts:
+            pause = backoff.seconds(int(failures), error.retry_after_seconds)
             logger.warning("%s is sent again in %.1f s: %s", request_id, pause, error)
             if error.in_doubt and error.answer is None:
                 connections.client().hincrby(f"{store.PREFIX}stats", "possibly_double_paid")
             settle.release(request_id, token, pause)
             return pause
         reply = _last_word(error)
-    except VaultError as error:
+    except CredentialGone as error:
         logger.error("%s cannot be sent: %s", request_id, error)
         reply = settle.error_reply(401, "The stored credential of this request is gone.", code="credential_lost")
     settle.settle([(request_id, token, _on_sync_lane(reply))])

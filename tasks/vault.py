@@ -13,7 +13,7 @@ from hashlib import blake2b
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from tasks import connections, store
-from tasks.errors import SettingsError, VaultError
+from tasks.errors import CredentialGone, SettingsError, VaultError
 from tasks.settings import Settings, settings
 
 #: Credentials that a web process remembers as sealed, to seal each once.
@@ -74,11 +74,12 @@ def open_sealed(ref: str) -> str:
     """The Authorization header behind a reference.
 
     Raises:
-        VaultError: it has expired, or was sealed with a key that is not configured.
+        CredentialGone: it has expired.
+        VaultError: it was sealed with a key that is not configured.
     """
     sealed = connections.client().get(f"{store.PREFIX}credential:{ref}")
     if sealed is None:
-        raise VaultError(f"credential {ref} is not in the store any more")
+        raise CredentialGone(f"credential {ref} is not in the store any more")
     try:
         return _keys().decrypt(sealed).decode()
     except InvalidToken:

@@ -7,7 +7,7 @@ import time
 from flask import Blueprint, Response, current_app, request
 
 from tasks import vault
-from tasks.errors import InvalidRequest
+from tasks.errors import BodyTooLarge, InvalidRequest
 from tasks.models import Group, Lane, Request
 from tasks.settings import Settings
 from web import auth, parsing, relay, replies
@@ -27,9 +27,10 @@ def batched() -> Response:
     if request.query_string or not _can_be_carried():
         return relay.relay()
     lane = _lane()
-    parsed = parsing.parse(request.path, _body())
+    body = _body()
+    parsed = parsing.parse(request.path, body)
     if parsed.background:
-        return relay.relay()
+        return relay.relay(body=body)
     accepted = Request(
         group=Group(
             credential=vault.reference(credential),
@@ -53,13 +54,23 @@ def batched() -> Response:
 
 
 for endpoint in parsing.ENDPOINTS:
-    bp.add_url_rule(endpoint, endpoint.replace("/", "_"), batched, methods=["POST"])
+    bp.add_url_rule(endpoint, endpoint.replace("/", "_"), batched, methods=["POST"], provide_automatic_options=False)
 
 
 def _body() -> bytes:
+    """The whole body, read to one byte past the limit at most.
+
+    Raises:
+        BodyTooLarge: it is longer.
+    """
     config: Settings = current_app.extensions["settings"]
-    request.max_content_length = config.max_body_mb * 1_000_000
-    return request.get_data(cache=True)
+    limit = config.max_body_mb * 1_000_000
+    body: bytes = b""
+    if (request.content_length or 0) <= limit:
+        body = request.environ["wsgi.input"].read(limit + 1)
+    if (request.content_length or len(body)) > limit or len(body) > limit:
+        raise BodyTooLarge(f"The body is larger than {config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows.")
+    return body
 
 
 def _can_be_carried() -> bool:

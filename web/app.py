@@ -24,6 +24,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["settings"] = config
     app.extensions["front"] = Front(config)
     errors.register(app)
-    for module in (api, stats, health, relay):
+    for module in (api, stats, health):
         app.register_blueprint(module.bp)
+    relay.register(app)
     return app

@@ -10,7 +10,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from tasks import store
-from tasks.errors import BodyTooLarge, ClientError, DeadlineExceeded, Unavailable
+from tasks.errors import ClientError, DeadlineExceeded, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ def _deadline(error: DeadlineExceeded) -> Response:
 
 
 def _http(error: HTTPException) -> Response:
-    if error.code == 413:
-        return _client_error(BodyTooLarge("The body is larger than LLM_PROXY_MAX_BODY_MB allows."))
     status = error.code or 500
     return envelope(status, error.description or error.name, type_="invalid_request_error", code=None)
 

@@ -11,13 +11,13 @@ from web.waiting import Front
 bp = Blueprint("health", __name__)
 
 
-@bp.get("/healthz")
+@bp.get("/healthz", provide_automatic_options=False)
 def healthz() -> Response:
     """Alive."""
     return jsonify(status="ok")
 
 
-@bp.get("/readyz")
+@bp.get("/readyz", provide_automatic_options=False)
 def readyz() -> Response:
     """Redis takes writes and this process is not going away; else 503."""
     front: Front = current_app.extensions["front"]

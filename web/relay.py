@@ -6,6 +6,8 @@ bodies are streamed, one piece at a time.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.client
 import logging
 import select
@@ -14,19 +16,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, request
+from flask import Flask, Response, current_app, request
 from werkzeug.datastructures import Headers
+from werkzeug.routing import Rule
 
 from tasks.settings import Settings
 from web.errors import envelope
 
 logger = logging.getLogger(__name__)
-bp = Blueprint("relay", __name__)
 
 CONNECT_SECONDS = 10.0
 PIECE_BYTES = 64 * 1024
 IDLE_CONNECTIONS = 32
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: Of this connection only (RFC 9110 §7.6.1), or ours.
 HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization",
@@ -37,16 +38,25 @@ OURS = frozenset({"idempotency-key", "x-batch-mode", "x-batch-max-wait"})
 _idle: deque[http.client.HTTPConnection] = deque()
 
 
-@bp.route("/", methods=METHODS, provide_automatic_options=False)
-@bp.route("/<path:_path>", methods=METHODS, provide_automatic_options=False)
-def relay(_path: str = "") -> Response:
-    """Relay the present request."""
+def register(app: Flask) -> None:
+    """Relay every path and every method that nothing else answers."""
+    for rule in ("/", "/<path:_path>"):
+        app.url_map.add(Rule(rule, endpoint="relay"))  # without a list of methods: any, known or not
+    app.view_functions["relay"] = relay
+
+
+def relay(_path: str = "", *, body: bytes | None = None) -> Response:
+    """Relay the present request.
+
+    Args:
+        body: what the front has read of it already, all of it.
+    """
     target: str = request.environ.get("RAW_URI") or request.full_path.removesuffix("?")
     if not target.startswith("/") or target.startswith("//"):
         return envelope(400, "The request target must be a path.", type_="invalid_request_error", code=None)
     connection = _connect()
     try:
-        _send(connection, target)
+        _send(connection, target, body)
         answer = connection.getresponse()
     except TimeoutError:
         connection.close()
@@ -80,7 +90,7 @@ def _connect() -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, upstream.port, timeout=config.upstream_timeout_seconds)
 
 
-def _send(connection: http.client.HTTPConnection, target: str) -> None:
+def _send(connection: http.client.HTTPConnection, target: str, read: bytes | None) -> None:
     if connection.sock is None:
         patience, connection.timeout = connection.timeout, CONNECT_SECONDS
         connection.connect()
@@ -96,15 +106,17 @@ def _send(connection: http.client.HTTPConnection, target: str) -> None:
         connection.putheader("Transfer-Encoding", "chunked")
     elif "Content-Length" in request.headers:
         connection.putheader("Content-Length", request.headers["Content-Length"])
-    connection.endheaders(_body(), encode_chunked=chunked)
+    # An upstream may answer and close before it has read a body that it refuses; its answer is what counts.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.endheaders(_body(read), encode_chunked=chunked)
 
 
-def _body() -> Iterable[bytes] | None:
+def _body(read: bytes | None) -> Iterable[bytes] | None:
     if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
         return None
-    # A body that the front has looked at already is kept by Flask; any other is read from the socket.
-    cached: bytes | None = getattr(request, "_cached_data", None)
-    return iter([cached] if cached else []) if cached is not None else iter(_read, b"")
+    if read is not None:
+        return iter([read] if read else [])
+    return iter(_read, b"")
 
 
 def _read() -> bytes:
@@ -118,10 +130,10 @@ def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResp
         while piece := answer.read1(PIECE_BYTES):
             yield piece
         if answer.length:  # http.client ends a short body without an error
-            raise BrokenPipeError("the upstream cut the answer")
+            raise BrokenPipeError(errno.EPIPE, "the upstream cut the answer")
         complete = True
     except http.client.IncompleteRead as error:
-        raise BrokenPipeError("the upstream cut the answer") from error
+        raise BrokenPipeError(errno.EPIPE, "the upstream cut the answer") from error
     finally:
         answer.close()  # read1 leaves it open at the end, and the connection would refuse the next request
         if complete and not answer.will_close and len(_idle) < IDLE_CONNECTIONS:

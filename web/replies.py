@@ -14,7 +14,10 @@ def streamed(reply: Reply, endpoint: str, *, include_usage: bool) -> Reply:
     """A successful reply as the events that a `stream: true` caller reads; errors keep their status."""
     if not 200 <= reply.status < 300 or endpoint not in sse.STREAMS:
         return reply
-    body = b"".join(sse.events(endpoint, reply.body, include_usage=include_usage))
+    try:
+        body = b"".join(sse.events(endpoint, reply.body, include_usage=include_usage))
+    except (ValueError, KeyError):
+        return reply  # an answer of an unknown shape was paid, too: it is handed over as it is
     return replace(reply, body=body, headers={**reply.headers, "content-type": "text/event-stream; charset=utf-8"})
 
 

@@ -9,7 +9,7 @@ from tasks import stats
 bp = Blueprint("stats", __name__)
 
 
-@bp.get("/stats")
+@bp.get("/stats", provide_automatic_options=False)
 def show() -> Response:
     """The figures of all processes, as JSON."""
     return jsonify(stats.snapshot())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import gevent
 
 from tasks.accept import Acceptor
@@ -12,6 +14,7 @@ from tasks.settings import Settings
 
 #: Beyond the request's own deadline, by which the pipeline has replied.
 DEADLINE_MARGIN_SECONDS = 120.0
+SPARE_FILES = 300
 
 
 class Front:
@@ -26,6 +29,8 @@ class Front:
         self._acceptor = Acceptor(config)
         self._results = Results()
         self._started = False
+        # A client is an open file; some are for Redis, the upstream and health checks.
+        self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self.draining = False
 
     def start(self) -> None:
@@ -50,13 +55,15 @@ class Front:
         """
         if self.draining:
             raise _draining()
-        if len(self._results) >= self._config.max_waiting:
+        if len(self._results) >= self._most:
             raise TooManyWaiting("Too many requests are waiting; try again shortly.", retry_after_seconds=5)
         self.start()
         # Registered before it can be settled; under its own id even if it turns out to be a repetition.
         waiter = self._results.register(request.id)
         try:
             task_id = self._acceptor.accept(request, credential)
+            if self.draining:
+                raise _draining()
             if task_id != request.id:
                 self._results.forget(waiter)
                 waiter = self._results.register(task_id)

@@ -19,3 +19,7 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
         super().handle_exit(sig, frame)
         front: Front = self.wsgi.extensions["front"]
         gevent.spawn(front.drain)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT and SIGQUIT, from a terminal: the same."""
+        self.handle_exit(sig, frame)

@@ -20,6 +20,10 @@ local fields = redis.call('HMGET', info, 'queued_bytes', 'queued_inputs', 'not_b
 if tonumber(fields[3] or 0) > now then
   return 0
 end
+local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organization', 'project')
+if not g[2] then
+  return 0 -- nothing is touched that could not be sent
+end
 local opened = tonumber(redis.call('ZSCORE', index, group) or 0)
 local full = queued >= max_requests or tonumber(fields[1] or 0) >= max_bytes or tonumber(fields[2] or 0) >= max_inputs
 if not full and now - opened < tonumber(ARGV[7]) then
@@ -33,7 +37,7 @@ while count < max_requests do
   if not message then
     break
   end
-  local id = message:match('"correlation_id": *"(%x+)"')
+  local id = message:match('"correlation_id": *"(%x+)"') or ''
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'lane', 'bytes', 'inputs', 'queued')
   if r[1] == 'queued' then -- anything else is a second copy of a message that was dealt with
@@ -45,7 +49,7 @@ while count < max_requests do
     count, bytes, inputs = count + 1, bytes + r[3], inputs + r[4]
     redis.call('HSET', record, 'state', 'batched', 'owner', batch)
     redis.call('ZREM', prefix .. 'standing', id)
-    redis.call('RPUSH', lines, id)
+    redis.call('RPUSH', lines, id .. ':' .. r[3])
   end
 end
 
@@ -55,7 +59,7 @@ if rest == 0 then
   redis.call('HDEL', info, 'queued_bytes', 'queued_inputs', 'not_before')
 else
   if not left then
-    local id = redis.call('LINDEX', queue, -1):match('"correlation_id": *"(%x+)"')
+    local id = redis.call('LINDEX', queue, -1):match('"correlation_id": *"(%x+)"') or ''
     left = redis.call('HGET', prefix .. 'request:' .. id, 'queued')
   end
   redis.call('ZADD', index, left or now, group)
@@ -63,7 +67,6 @@ else
   redis.call('HINCRBY', info, 'queued_inputs', -inputs)
 end
 if count > 0 then
-  local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organization', 'project')
   redis.call('HSET', prefix .. 'batch:' .. batch, 'state', 'claimed', 'group', group, 'count', count, 'bytes', bytes,
     'claimed', now, 'credential', g[1], 'endpoint', g[2], 'model', g[3], 'organization', g[4], 'project', g[5])
   redis.call('ZADD', prefix .. 'batches', now + ARGV[8], batch)

@@ -17,6 +17,7 @@ from typing import Any
 import gevent
 import msgspec
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from tasks.errors import UpstreamRefused, UpstreamTrouble
@@ -73,7 +74,7 @@ def call(
             yield response
     except requests.ConnectTimeout as error:
         raise UpstreamTrouble(f"{method} {path}: no connection", in_doubt=False) from error
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         refused = "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error)
         raise UpstreamTrouble(f"{method} {path}: {type(error).__name__}", in_doubt=not refused) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from tasks import vault
-from tasks.errors import UpstreamRefused
+from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
 from tasks.models import Group, Reply
 from tasks.providers import http
 
@@ -35,11 +35,15 @@ class OpenAI:
     """The upstream as one group of requests sees it.
 
     Raises:
-        VaultError: the credential cannot be opened.
+        CredentialGone: there is no credential any more.
+        UpstreamTrouble: it cannot be opened until the operator restores the vault key.
     """
 
     def __init__(self, group: Group) -> None:
-        self._headers = {"Authorization": vault.open_sealed(group.credential)}
+        try:
+            self._headers = {"Authorization": vault.open_sealed(group.credential)}
+        except VaultError as error:
+            raise UpstreamTrouble(str(error), in_doubt=False, retry_after_seconds=30) from error
         if group.organization:
             self._headers["OpenAI-Organization"] = group.organization
         if group.project:
@@ -98,6 +102,7 @@ class OpenAI:
             if not items or not page.get("has_more") or items[-1].get("created_at", 0) < since_seconds:
                 return
             after = {"after": str(items[-1]["id"])}
+        raise UpstreamTrouble(f"GET {path}: the list does not end", in_doubt=False)
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:

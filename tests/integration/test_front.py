@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -216,3 +217,34 @@ def test_stats_have_the_original_keys_and_count_each_request_once(stack: Stack, 
     assert gained == {"total": 4, "successful": 3, "failed": 1}
     assert after["batches"]["total"] - before["batches"]["total"] == 4
     assert 0 < after["requests"]["p50_time_ms"] <= after["requests"]["p99_time_ms"]
+
+
+def test_a_chunked_body_over_the_limit_gets_413_too(stack: Stack) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'{"model": "m", "x": "'
+        for _ in range(26):
+            yield b"x" * 1_000_000
+        yield b'"}'
+
+    answer = requests.post(stack.url + CHAT, data=pieces(), headers={"Authorization": "Bearer sk-front"}, timeout=60)
+
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "DELETE", "PURGE"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/"])
+def test_every_other_method_reaches_the_upstream(stack: Stack, upstream: Simulator, method: str, path: str) -> None:
+    before = len(upstream.log())
+    requests.request(method, stack.url + path, headers={"Authorization": "Bearer sk-front"}, timeout=60)
+
+    if path != "/":  # the simulator's log begins at /v1
+        assert upstream.log()[before:][0]["method"] == method
+
+
+def test_an_upstream_that_refuses_a_body_before_reading_it_is_heard(stack: Stack, upstream: Simulator) -> None:
+    upstream.configure(faults=[{"path": "POST /v1/uploads", "kind": "413", "count": 1}])
+    answer = requests.post(
+        stack.url + "/v1/uploads", data=b"x" * 5_000_000, headers={"Authorization": "Bearer sk-front"}, timeout=60
+    )
+
+    assert answer.status_code == 413
