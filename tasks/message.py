@@ -37,11 +37,11 @@ def collect_message(task_id: str) -> str:
 
 def _message(task: str, task_id: str, queue: str, body: str, argsrepr: str) -> str:
     # The scripts find the task id as correlation_id, and it must stay the first match.
+    # What Celery and kombu need and no more: a message lies in Redis for each waiting request.
     return (
         f'{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json",'
-        f'"properties":{{"correlation_id":"{task_id}","reply_to":"","delivery_mode":2,'
+        f'"properties":{{"correlation_id":"{task_id}","delivery_mode":2,'
         f'"delivery_info":{{"exchange":"","routing_key":"{queue}"}},"priority":0,"delivery_tag":"{task_id}"}},'
-        f'"headers":{{"lang":"py","task":"{task}","id":"{task_id}","root_id":"{task_id}","parent_id":null,'
-        f'"retries":0,"eta":null,"expires":null,"group":null,"timelimit":[null,null],'
+        f'"headers":{{"lang":"py","task":"{task}","id":"{task_id}","retries":0,'
         f'"argsrepr":"{argsrepr}","kwargsrepr":"{{}}","ignore_result":true}}}}'
     )

@@ -1,0 +1,236 @@
+"""The scripts, one by one: compare-and-set, repetition, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gevent
+import pytest
+
+from tasks import batches, collector, message, settle, store, sweeper
+from tasks.accept import Acceptor
+from tasks.errors import IdempotencyConflict, NotOurTurn
+from tasks.models import BatchState, Group, Lane, Reply, Request
+from tasks.results import Results
+from tasks.settings import settings
+
+GROUP = Group(credential="c" * 24, endpoint="/v1/chat/completions", model="m")
+
+
+def make_request(**fields: Any) -> Request:
+    return Request(**{"group": GROUP, "body": b'{"model":"m"}', "fingerprint": "f1", **fields})
+
+
+def accept(*requests: Request) -> list[str]:
+    acceptor = Acceptor(settings())
+    acceptor.start()
+    jobs = [gevent.spawn(acceptor.accept, request, "Bearer sk-x") for request in requests]
+    gevent.joinall(jobs, timeout=10)
+    return [job.get() for job in jobs]
+
+
+def ok(body: bytes = b"{}") -> Reply:
+    return Reply.of_upstream(200, {}, body)
+
+
+@pytest.fixture(autouse=True)
+def _redis(redis_client: Any) -> None:
+    pass
+
+
+def test_a_request_is_accepted_once_however_often_the_script_runs(redis_client: Any) -> None:
+    request = make_request()
+    assert accept(request) == [request.id]
+    assert accept(request) == [request.id]
+
+    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
+    assert redis_client.hget("lp:stats", "requests_total") == b"1"
+
+
+def test_a_queued_request_costs_little_more_than_its_body(redis_client: Any) -> None:
+    body = b'{"model":"m","x":"' + b"x" * 1000 + b'"}'
+    accept(*(make_request(body=body) for _ in range(10)))
+    before = redis_client.info("memory")["used_memory"]
+    for _ in range(10):
+        accept(*(make_request(body=body) for _ in range(500)))
+    each = (redis_client.info("memory")["used_memory"] - before) / 5000
+
+    assert each <= 1.5 * len(body) + 1000
+
+
+def test_an_idempotency_key_gives_the_first_request_or_a_conflict() -> None:
+    first = make_request(idempotency_key="k")
+    accept(first)
+
+    assert accept(make_request(idempotency_key="k")) == [first.id]
+    with pytest.raises(IdempotencyConflict):
+        accept(make_request(idempotency_key="k", fingerprint="f2"))
+
+
+def test_a_claim_takes_the_oldest_requests_in_order_and_leaves_the_rest(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_PROXY_MAX_BATCH_REQUESTS", "2")
+    settings.cache_clear()
+    requests = [make_request() for _ in range(5)]
+    for request in requests:
+        accept(request)
+
+    made = list(collector.collect())
+
+    ids = [[request_id for request_id, _ in batches.lines(batch_id)] for batch_id in made]
+    assert ids == [[r.id for r in requests[:2]], [r.id for r in requests[2:4]], [requests[4].id]]
+    assert not redis_client.exists("lp:groups")
+
+
+def test_a_group_whose_description_is_gone_is_left_alone(redis_client: Any) -> None:
+    accept(make_request())
+    redis_client.delete(f"lp:group:{GROUP.id}")
+
+    assert batches.claim(GROUP.id) is None
+    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
+
+
+def test_a_foreign_message_in_a_groups_queue_harms_nobody(redis_client: Any) -> None:
+    request = make_request()
+    accept(request)
+    redis_client.rpush(message.group_queue(GROUP.id), "hello", '{"correlation_id": "abc"}')
+
+    batch_id = batches.claim(GROUP.id)
+
+    assert batch_id
+    assert [request_id for request_id, _ in batches.lines(batch_id)] == [request.id]
+
+
+def test_only_the_owner_settles_and_only_once(redis_client: Any) -> None:
+    request = make_request()
+    accept(request)
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+
+    assert settle.settle([(request.id, "somebody", ok())]) == 0
+    assert settle.settle([(request.id, batch_id, ok(b'"first"'))]) == 1
+    assert settle.settle([(request.id, batch_id, ok(b'"second"'))]) == 0
+
+    stored = redis_client.get(f"celery-task-meta-{request.id}")
+    assert settle.decode(stored).body == b'"first"'
+    assert redis_client.hget("lp:stats", "requests_successful") == b"1"
+    assert not redis_client.exists(f"lp:body:{request.id}", "lp:standing")
+
+
+def test_a_requeued_request_is_nobodys_and_can_be_claimed_again() -> None:
+    request = make_request()
+    accept(request)
+    first = batches.claim(GROUP.id)
+    assert first
+    assert settle.requeue([request.id], first, message.group_queue(GROUP.id), counter="attempts") == 1
+    assert settle.requeue([request.id], first, message.group_queue(GROUP.id), counter="attempts") == 0
+
+    second = batches.claim(GROUP.id)
+
+    assert second
+    assert settle.settle([(request.id, first, ok())]) == 0
+    assert settle.settle([(request.id, second, ok())]) == 1
+
+
+def test_one_worker_at_a_time_holds_a_batch() -> None:
+    accept(make_request())
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    with (
+        batches.lease(batch_id, BatchState.CLAIMED),
+        pytest.raises(NotOurTurn),
+        batches.lease(batch_id, BatchState.CLAIMED),
+    ):
+        pass
+
+
+def test_a_lost_lease_changes_nothing(redis_client: Any) -> None:
+    accept(make_request())
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    with batches.lease(batch_id, BatchState.CLAIMED) as held:
+        redis_client.hset(f"lp:batch:{batch_id}", "lease", "another")
+        with pytest.raises(NotOurTurn):
+            held.advance(BatchState.UPLOADING)
+    assert redis_client.hget(f"lp:batch:{batch_id}", "state") == b"claimed"
+
+
+def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sweep(redis_client: Any) -> None:
+    requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
+    accept(*requests)
+    redis_client.delete(message.SYNC_QUEUE)
+    for request in requests:
+        assert store.run("run", request.id, "dead", -1)
+
+    sweeper.standing_requests()
+
+    assert redis_client.llen(message.SYNC_QUEUE) == 20
+    assert store.run("run", requests[0].id, "alive", 60_000)
+    assert not store.run("run", requests[0].id, "second", 60_000)
+    assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"
+
+
+def test_a_queued_request_whose_message_is_gone_is_queued_again_and_one_that_waits_is_not(redis_client: Any) -> None:
+    lost, waiting = make_request(), make_request(group=Group(credential="d" * 24, endpoint="/v1/x", model="m"))
+    accept(lost, waiting)
+    redis_client.delete(message.group_queue(GROUP.id), "lp:groups")
+    for request in (lost, waiting):
+        redis_client.zadd("lp:standing", {request.id: 0})
+
+    sweeper.standing_requests()
+
+    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
+    assert redis_client.llen(message.group_queue(waiting.group.id)) == 1
+    assert redis_client.zcard("lp:groups") == 2
+    assert batches.claim(GROUP.id)
+
+
+def test_messages_that_a_dead_worker_held_are_dropped_once_their_work_is_done(redis_client: Any) -> None:
+    request = make_request()
+    accept(request)
+    body = json.loads(message.request_message(request.id, "sync"))
+    redis_client.hset("unacked", "tag", json.dumps([body, "", "sync"]))
+    redis_client.zadd("unacked_index", {"tag": 1})
+
+    sweeper.settled_messages()
+    assert redis_client.hexists("unacked", "tag")
+
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    settle.settle([(request.id, batch_id, ok())])
+    sweeper.settled_messages()
+    assert not redis_client.exists("unacked", "unacked_index")
+
+
+def test_a_reader_that_fell_behind_a_trimmed_stream_still_finds_its_reply(redis_client: Any) -> None:
+    results = Results()
+    request = make_request()
+    accept(request)
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    redis_client.xadd("lp:settled", {"ids": ""})
+    results._last_id = redis_client.xrevrange("lp:settled", count=1)[0][0].decode()
+    waiter = results.register(request.id)
+    settle.settle([(request.id, batch_id, ok(b'"found"'))])
+    redis_client.xtrim("lp:settled", maxlen=0, approximate=False)
+    redis_client.xadd("lp:settled", {"ids": ""})
+
+    results._read()
+
+    assert waiter.wait(1).body == b'"found"'
+    assert len(results) == 0
+
+
+def test_a_doubtful_request_is_taken_back_unless_somebody_attached_to_it(redis_client: Any) -> None:
+    alone, shared = make_request(idempotency_key="a"), make_request(idempotency_key="b")
+    accept(alone, shared)
+    accept(make_request(idempotency_key="b"))
+
+    assert store.run("withdraw", alone.id, shared.id, "f" * 32) == 1
+
+    assert not redis_client.exists(f"lp:request:{alone.id}", f"lp:body:{alone.id}")
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    assert [request_id for request_id, _ in batches.lines(batch_id)] == [shared.id]
