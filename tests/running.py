@@ -154,6 +154,7 @@ class Stack:
     port: int
     app: str = "tasks"
     wsgi: str = "web.app:create_app()"
+    extra: tuple[str, ...] = ()  # names of workers that serve every queue
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -164,6 +165,10 @@ class Stack:
     def start(self, *names: str) -> None:
         """Start processes by name (all of them without names) and wait until they work."""
         commands = {f"worker-{lane}": stack.worker(lane) for lane in stack.LANES}
+        for name in self.extra:
+            queues = ",".join(queues for queues, _ in stack.LANES.values())
+            commands[name] = [word if word != "collect,control" else queues for word in stack.worker("control")]
+            commands[name] = [word if word != "control@%h" else f"{name}@%h" for word in commands[name]]
         commands |= {"beat": stack.beat(), "web": stack.web()}
         other = {"tasks": self.app, "web.app:create_app()": self.wsgi}
         commands = {name: [other.get(word, word) for word in command] for name, command in commands.items()}
@@ -212,7 +217,13 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(
-    redis_url: str, upstream: str, *, app: str = Stack.app, wsgi: str = Stack.wsgi, **variables: str
+    redis_url: str,
+    upstream: str,
+    *,
+    app: str = Stack.app,
+    wsgi: str = Stack.wsgi,
+    extra: tuple[str, ...] = (),
+    **variables: str,
 ) -> Iterator[Stack]:
     """A stack for one `with`; `app` and `wsgi` put something around the project's own."""
     port = free_port()
@@ -226,7 +237,7 @@ def running_stack(
             "LLM_PROXY_POLL_MIN_SECONDS": "0.2",
             **variables,
         }
-        made = Stack(settings, directory, port, app, wsgi)
+        made = Stack(settings, directory, port, app, wsgi, extra)
         try:
             made.start()
             yield made

@@ -15,25 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import batches, connections, store, submission
-from tasks.providers import http, openai
+from tasks import connections, store
+from tasks.providers import http
+from tests.faults import hasty
 
 DIRECTORY = "LP_FAULTS_DIR"
-#: The sweep and its patience, shortened so that a recovery takes seconds.
-SHORTENED = (
-    (batches, "LEASE_SECONDS", 2.5),
-    (batches, "RENEW_SECONDS", 0.5),
-    (batches, "SLACK_SECONDS", 1.5),
-    (store, "PATIENCE_SECONDS", 1.5),
-    (openai, "CALL_SECONDS", 2.0),
-    (submission, "CALL_SECONDS", 2.0),
-)
 
 
 def install() -> None:
     """Put the hooks in; once for each process."""
-    for module, name, seconds in SHORTENED:
-        setattr(module, name, seconds)
+    hasty.install()
     _redis_door()
     _upstream_door()
 

@@ -14,7 +14,6 @@ from typing import Any
 import requests
 
 from tests import running
-from tests.faults import doors
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 
@@ -113,7 +112,7 @@ def opened() -> Iterator[Ground]:
             app="tests.faults.worker_app",
             wsgi="tests.faults.web_app:create_app()",
             LLM_PROXY_WEB_PROCESSES="1",
-            **{doors.DIRECTORY: str(directory)},
+            LP_FAULTS_DIR=str(directory),
         ) as stack,
     ):
         made = Ground(stack, upstream, server, directory)

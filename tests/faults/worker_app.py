@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tasks.celery import app
-from tests.faults import doors
+from tests.faults import doors, hasty
 
 doors.install()
-app.conf.beat_schedule["sweep"]["schedule"] = 1.0
+hasty.sweep_often(app)
 
 __all__ = ["app"]

@@ -1,0 +1,1 @@
+"""Kills and breaks everything at random for some minutes, then counts: `python -m tests.chaos --help`."""

@@ -1,0 +1,29 @@
+"""Shortens the pipeline's patience, so that a recovery takes seconds and a test can wait for it."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from tasks import batches, delivery, store, submission
+from tasks.providers import openai
+
+SHORTENED = (
+    (batches, "LEASE_SECONDS", 2.5),
+    (batches, "RENEW_SECONDS", 0.5),
+    (batches, "SLACK_SECONDS", 1.0),
+    (store, "PATIENCE_SECONDS", 1.0),
+    (openai, "CALL_SECONDS", 2.0),
+    (submission, "CALL_SECONDS", 2.0),
+    (delivery, "READ_AGAIN_SECONDS", 1.0),
+)
+
+
+def install() -> None:
+    """Shorten it in this process."""
+    for module, name, seconds in SHORTENED:
+        setattr(module, name, seconds)
+
+
+def sweep_often(app: Celery) -> None:
+    """Let beat start the sweep every second."""
+    app.conf.beat_schedule["sweep"]["schedule"] = 1.0
