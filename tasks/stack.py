@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import os
 import socket
 import sys
@@ -112,11 +113,14 @@ def _need_free_port(config: Settings) -> None:
 
 
 def _serves(config: Settings) -> bool:
+    connection = http.client.HTTPConnection(config.bind, config.port, timeout=1)
     try:
-        with socket.create_connection((config.bind, config.port), timeout=1):
-            return True
-    except OSError:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 @contextlib.contextmanager

@@ -77,6 +77,16 @@ class Process:
             raise AssertionError(f"{self.name} did not stop in {seconds} s:\n{self.text()[-2000:]}") from None
         return time.monotonic() - began
 
+    def children(self) -> dict[str, int]:
+        """Pids of a supervisor's programs by a word of their command line."""
+        words = ("redis-server", "control@", "transfer@", "sync@", "beat", "gunicorn")
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for pid in Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split():
+                args = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+                found |= {word: int(pid) for word in words if word in args}
+        return found
+
     def text(self) -> str:
         """What it has printed."""
         return self.log.read_text(errors="replace")

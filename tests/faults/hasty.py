@@ -8,12 +8,12 @@ from tasks import batches, delivery, store, submission
 from tasks.providers import openai
 
 SHORTENED = (
-    (batches, "LEASE_SECONDS", 2.5),
-    (batches, "RENEW_SECONDS", 0.5),
-    (batches, "SLACK_SECONDS", 1.0),
-    (store, "PATIENCE_SECONDS", 1.0),
-    (openai, "CALL_SECONDS", 2.0),
-    (submission, "CALL_SECONDS", 2.0),
+    (batches, "LEASE_SECONDS", 1.5),
+    (batches, "RENEW_SECONDS", 0.3),
+    (batches, "SLACK_SECONDS", 0.7),
+    (store, "PATIENCE_SECONDS", 0.7),
+    (openai, "CALL_SECONDS", 1.0),
+    (submission, "CALL_SECONDS", 1.0),
     (delivery, "READ_AGAIN_SECONDS", 1.0),
 )
 
@@ -25,5 +25,5 @@ def install() -> None:
 
 
 def sweep_often(app: Celery) -> None:
-    """Let beat start the sweep every second."""
-    app.conf.beat_schedule["sweep"]["schedule"] = 1.0
+    """Let beat start the sweep twice a second."""
+    app.conf.beat_schedule["sweep"]["schedule"] = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 
 import openai
 import pytest
@@ -68,8 +69,11 @@ def test_models_keys_and_endpoints_travel_in_batches_of_their_own(
 
 
 def test_a_wrong_key_gets_the_upstreams_401(stack: Stack) -> None:
+    began = time.monotonic()
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="bad-key") as sdk, pytest.raises(openai.AuthenticationError):
         ask(sdk, "hello")
+
+    assert time.monotonic() - began < float(stack.variables["LLM_PROXY_MAX_HOLD_SECONDS"]) + 2
 
 
 def test_the_reply_says_how_it_travelled(client: openai.OpenAI, upstream: Simulator) -> None:

@@ -167,12 +167,13 @@ def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sw
     requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
     accept(*requests)
     redis_client.delete(message.SYNC_QUEUE)
+    redis_client.lpush(message.SYNC_QUEUE, "another's: the lane is busy")
     for request in requests:
         assert store.run("run", request.id, "dead", -1)
 
     sweeper.standing_requests()
 
-    assert redis_client.llen(message.SYNC_QUEUE) == 20
+    assert redis_client.llen(message.SYNC_QUEUE) == 21
     assert store.run("run", requests[0].id, "alive", 60_000)
     assert not store.run("run", requests[0].id, "second", 60_000)
     assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"

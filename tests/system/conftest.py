@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,11 +45,14 @@ def up(shared_upstream: object) -> Iterator[Up]:
             yield start
         finally:
             for process in started:
-                process.stop()
+                for pid in process.children().values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
+                process.kill()
 
 
 def is_ready(port: int) -> bool:
     """Whether /readyz says so."""
-    with contextlib.suppress(requests.ConnectionError):
+    with contextlib.suppress(requests.RequestException):
         return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok
     return False

@@ -30,20 +30,9 @@ def sdk(port: int, key: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key)
 
 
-def children(process: Process) -> dict[str, int]:
-    """Pids of the supervised programs by a word of their command line."""
-    words = ("redis-server", "control@", "transfer@", "sync@", "beat", "gunicorn")
-    found: dict[str, int] = {}
-    parent = process.popen.pid
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        args = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        found |= {word: int(pid) for word in words if word in args}
-    return found
-
-
 def test_ctrl_c_stops_everything_in_time_and_leaves_nothing_running(up: Up, data_dir: Path) -> None:
     process = up(running.free_port(), data_dir)
-    pids = children(process)
+    pids = process.children()
     assert len(pids) == 6
 
     took = process.stop(signal.SIGINT)
@@ -55,7 +44,7 @@ def test_ctrl_c_stops_everything_in_time_and_leaves_nothing_running(up: Up, data
 
 def test_a_killed_supervisor_takes_its_programs_with_it(up: Up, data_dir: Path) -> None:
     process = up(running.free_port(), data_dir)
-    pids = children(process)
+    pids = process.children()
     process.popen.kill()
     process.popen.wait()
 
@@ -66,10 +55,10 @@ def test_a_killed_supervisor_takes_its_programs_with_it(up: Up, data_dir: Path) 
 def test_what_dies_is_started_again_and_requests_go_on(up: Up, data_dir: Path, victim: str, api_key: str) -> None:
     port = running.free_port()
     process = up(port, data_dir)
-    before = children(process)[victim]
+    before = process.children()[victim]
     subprocess.run(["kill", "-9", str(before)], check=True)
 
-    until(lambda: children(process).get(victim, before) != before, f"{victim} runs again")
+    until(lambda: process.children().get(victim, before) != before, f"{victim} runs again")
     until(lambda: is_ready(port), "the front is ready again")
     with sdk(port, api_key) as client:
         assert ask(client, victim, "restarted") == f"echo:{victim}"

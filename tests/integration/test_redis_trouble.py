@@ -1,0 +1,103 @@
+"""Redis goes away, comes back, fills up: nothing is accepted that cannot be kept, nothing that was is lost."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import time
+from collections.abc import Iterator
+
+import openai
+import pytest
+import requests
+
+from tasks import stack as commands
+from tests import running
+from tests.integration.test_pipeline import ask, batches_of
+from tests.running import RedisServer, Stack, until
+from tests.simulator.server import Simulator
+
+Own = tuple[Stack, RedisServer, Simulator]
+
+
+@pytest.fixture
+def own(own_upstream: Simulator) -> Iterator[Own]:
+    """A stack whose Redis the test may harm."""
+    with running.redis_server() as server, running.running_stack(server.url, own_upstream.url) as stack:
+        yield stack, server, own_upstream
+
+
+def sdk(stack: Stack, key: str = "sk-trouble") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=key, max_retries=0)
+
+
+def post(stack: Stack, content: str, timeout: float = 30) -> requests.Response:
+    body = {"model": "trouble", "messages": [{"role": "user", "content": content}]}
+    headers = {"Authorization": "Bearer sk-trouble"}
+    return requests.post(f"{stack.url}/v1/chat/completions", json=body, headers=headers, timeout=timeout)
+
+
+def test_while_redis_is_away_new_requests_get_503_at_once_and_waiting_ones_stay(own: Own) -> None:
+    stack, server, upstream = own
+    upstream.configure(ends=[{"model": "stays", "stuck": "in_progress"}])
+    with sdk(stack) as client, concurrent.futures.ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(ask, client, f"q{n}", "stays") for n in range(5)]
+        until(lambda: batches_of(upstream, "stays"), "the batch is at the upstream")
+        server.kill()
+
+        began = time.monotonic()
+        answer = post(stack, "now")
+        assert time.monotonic() - began < 1
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "20"
+        assert answer.json()["error"]["code"] == "store_unavailable"
+        assert requests.get(f"{stack.url}/readyz", timeout=10).status_code == 503
+        assert not any(job.done() for job in waiting)
+
+        upstream.finish()
+        server.start()
+        assert [job.result(timeout=90) for job in waiting] == [f"echo:q{n}" for n in range(5)]
+    until(lambda: post(stack, "after").status_code == 200, "requests are accepted again")
+
+
+def test_what_redis_took_without_saying_so_is_not_paid_twice(own: Own) -> None:
+    stack, server, upstream = own
+    assert post(stack, "before").status_code == 200
+    assert server.process
+    server.process.popen.send_signal(signal.SIGSTOP)
+    answer = post(stack, "in doubt")
+    assert answer.status_code == 503
+    server.process.popen.send_signal(signal.SIGCONT)
+
+    until(lambda: "doubtful requests" in stack.logs(), "the doubtful request is taken back")
+    assert post(stack, "in doubt").status_code == 200
+
+    assert upstream.stats()["billed"]["more_than_once"] == []
+
+
+def test_a_full_redis_accepts_nothing_and_drains_what_it_has(own: Own) -> None:
+    stack, server, upstream = own
+    upstream.configure(ends=[{"model": "full", "stuck": "in_progress"}])
+    with sdk(stack) as client, concurrent.futures.ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(ask, client, f"q{n}", "full") for n in range(20)]
+        until(lambda: sum(int(str(b["lines"])) for b in batches_of(upstream, "full")) == 20, "all are at the upstream")
+        server.client.config_set("maxmemory", int(server.client.info("memory")["used_memory"] * 1.05))
+        until(lambda: post(stack, "too much").status_code == 503, "nothing is accepted")
+        assert "full" in post(stack, "too much").json()["error"]["message"]
+
+        server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] - 1000)
+        upstream.finish()
+        assert [job.result(timeout=90) for job in waiting] == [f"echo:q{n}" for n in range(20)]
+        server.client.config_set("maxmemory", 0)
+    until(lambda: post(stack, "after").status_code == 200, "requests are accepted again")
+
+
+def test_the_front_refuses_to_start_on_a_redis_that_evicts(own: Own) -> None:
+    stack, server, _ = own
+    server.client.config_set("maxmemory-policy", "allkeys-lru")
+    process = running.start(
+        "evicted", commands.web(), {**stack.variables, "PORT": str(running.free_port())}, stack.directory
+    )
+
+    assert process.popen.wait(30) != 0
+    assert "set it to noeviction" in process.text()
