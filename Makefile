@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test lint flower lock clean
+.PHONY: help run demo test chaos soak lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,7 +15,13 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev  ## all tests: unit, integration, system
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync)
+	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
+	@$(BIN)/python -m tests.soak
 
 lint: $(VENV)/dev  ## ruff, mypy, hadolint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile

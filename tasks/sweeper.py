@@ -16,7 +16,7 @@ from tasks.models import BatchState, RequestState
 logger = logging.getLogger(__name__)
 
 #: Entries of the `settled` stream older than this have been read, or their readers look for themselves.
-STREAM_MS = 600_000
+STREAM_MS = 60_000
 REQUESTS_AT_ONCE = 1000
 #: kombu's own: messages that a worker holds, and when it got them.
 UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
