@@ -13,7 +13,7 @@ import gevent
 from gevent.monkey import is_module_patched
 
 from tasks import backoff, connections, store
-from tasks.errors import LlmProxyError, NotOurTurn, UpstreamTrouble
+from tasks.errors import NotOurTurn, UpstreamTrouble
 from tasks.models import BatchState, Group, new_id
 from tasks.settings import settings
 
@@ -28,7 +28,15 @@ SLACK_SECONDS: Final = 15.0
 CLOCK_SKEW_SECONDS: Final = 3600.0
 #: The rest comes with the next sweep.
 OVERDUE_AT_ONCE: Final = 500
-NUMBER_FIELDS: Final = ("submitted", "uploads", "failures", "create_at", "progress_completed", "progress_failed")
+NUMBER_FIELDS: Final = (
+    "submitted",
+    "uploads",
+    "reads",
+    "failures",
+    "create_at",
+    "progress_completed",
+    "progress_failed",
+)
 #: Upstream batch fields that hold text for people.
 TEXT_FIELDS: Final = ("upstream_id", "upstream_status", "input_file", "output_file", "error_file", "errors", "refusal")
 
@@ -40,6 +48,7 @@ class Batch:
     Attributes:
         claimed, submitted: Redis' time in ms at which it came into that state, 0 before.
         uploads: uploads that were begun.
+        reads: passes over the result files that left doubts whether they were whole.
         failures: consecutive tries of the present step that came to nothing.
         create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
         progress_completed, progress_failed: the upstream's latest `request_counts`.
@@ -54,6 +63,7 @@ class Batch:
     claimed: int
     submitted: int = 0
     uploads: int = 0
+    reads: int = 0
     failures: int = 0
     create_at: int = 0
     progress_completed: int = 0
@@ -167,6 +177,7 @@ class Lease:
             int(SLACK_SECONDS * 1000),
             outcome,
             store.RETENTION_SECONDS,
+            int(LEASE_SECONDS * 1000),
             *(part for pair in fields.items() for part in pair),
         )
         if not moved:
@@ -220,7 +231,8 @@ def renewing(renew: Callable[[], bool]) -> Iterator[None]:
         while not left.wait(RENEW_SECONDS):
             try:
                 kept = renew()
-            except LlmProxyError:
+            except Exception as error:  # whatever it is: a lease that is not renewed is lost
+                logger.warning("a lease could not be renewed: %s", type(error).__name__)
                 kept = False
             if not kept:
                 if is_module_patched("threading"):

@@ -29,7 +29,7 @@ QUEUE_FULL_SECONDS = 30.0
 CLEANING_TRIES = 5
 MISSING_TRIES = 1
 #: Downloads that must agree before lines that a file ought to have are given up.
-READ_TRIES = 5
+READS = 5
 READ_AGAIN_SECONDS = 60.0
 
 
@@ -47,7 +47,12 @@ def deliver(batch_id: str) -> float | None:
             if held.batch.state is not BatchState.CLEANING:
                 if held.batch.state is BatchState.ENDED:
                     held.advance(BatchState.DELIVERING)
-                _Delivery(held.batch).run()
+                delivery = _Delivery(held.batch)
+                delivery.run()
+                if delivery.suspicious and held.batch.reads < READS - 1:
+                    held.advance(BatchState.DELIVERING, reads=held.batch.reads + 1)
+                    raise UpstreamTrouble(delivery.suspicious, in_doubt=False, retry_after_seconds=READ_AGAIN_SECONDS)
+                delivery.finish()
                 held.advance(BatchState.CLEANING, failures=0)
             _clean(held.batch)
             held.advance(BatchState.DONE, release=True)
@@ -82,8 +87,6 @@ class _Delivery:
                 with upstream.content(file_id) as chunks:
                     settle.settle(self._replies(chunks))
             self._queue_again(self._again, counter="attempts")
-            self._read_again_if_suspicious()
-            self._missing([request_id for request_id in self._ids if request_id in self._unseen])
 
     def _replies(self, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
         for number, text in enumerate(jsonl.split_lines(chunks), 1):
@@ -115,6 +118,7 @@ class _Delivery:
         return self._exhausted
 
     def _failed(self) -> None:
+        self._unseen.clear()  # nobody is missing: there are no files
         plan = outcomes.failed_batch(self._batch.errors)
         named = {self._ids[n - 1]: reply for n, reply in plan.lines.items() if 1 <= n <= len(self._ids)}
         if plan.queue_full:
@@ -127,15 +131,17 @@ class _Delivery:
             settle.settle((request_id, self._batch.id, reply) for request_id, reply in named.items())
             self._queue_again([request_id for request_id in self._ids if request_id not in named])
 
-    def _read_again_if_suspicious(self) -> None:
-        """Before a request is taken for missing, and paid again: were these the whole files?"""
+    @property
+    def suspicious(self) -> str:
+        """Why these may not have been the whole files: a request that is taken for missing is paid again."""
         short = self._lines < self._batch.progress_completed + self._batch.progress_failed
-        if self._unseen and (self._broken or short) and self._batch.failures < READ_TRIES - 1:
-            raise UpstreamTrouble(
-                f"{self._lines} lines and {self._broken} broken ones leave {len(self._unseen)} requests unanswered",
-                in_doubt=False,
-                retry_after_seconds=READ_AGAIN_SECONDS,
-            )
+        if not self._unseen or not (self._broken or short):
+            return ""
+        return f"{self._lines} lines and {self._broken} broken ones leave {len(self._unseen)} requests unanswered"
+
+    def finish(self) -> None:
+        """Deal with the requests that no file answers."""
+        self._missing([request_id for request_id in self._ids if request_id in self._unseen])
 
     def _missing(self, ids: list[str]) -> None:
         """Lines that no file answers: run by nobody after an early end, else lost by the upstream."""
@@ -151,6 +157,7 @@ class _Delivery:
         settle.settle((i, self._batch.id, lost) for i in ids if missed[i] >= MISSING_TRIES)
 
     def _settle_all(self, reply: Reply) -> None:
+        self._unseen.clear()
         settle.settle((request_id, self._batch.id, reply) for request_id in self._ids)
 
     def _queue_again(self, ids: list[str], *, counter: str = "", delay_seconds: float = 0.0) -> None:

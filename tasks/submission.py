@@ -72,12 +72,12 @@ def _upload_and_create(held: Lease, upstream: OpenAI) -> None:
         held.advance(BatchState.UPLOADING, input_file=input_file)
     held.advance(BatchState.CREATING, create_at=store.now_ms())
     try:
-        created = upstream.create(batch.id, held.batch.input_file, batch.group.endpoint)
+        upstream_id = upstream.create(batch.id, held.batch.input_file, batch.group.endpoint)
     except UpstreamTrouble as error:
         if not error.in_doubt:
             held.advance(BatchState.UPLOADING)
         raise
-    _adopt(held, str(created["id"]))
+    _adopt(held, upstream_id)
 
 
 def _adopt(held: Lease, upstream_id: str) -> None:
@@ -96,7 +96,7 @@ def _resolve_doubt(held: Lease, upstream: OpenAI) -> float | None:
         upstream.delete(batch.input_file)
         found = upstream.find(batch.id, batch.since_seconds)
     if found is not None:
-        _adopt(held, str(found["id"]))
+        _adopt(held, found)
     else:
         held.advance(BatchState.UPLOADING, input_file="")
     return None

@@ -5,7 +5,7 @@
 -- ARGV: key prefix, batch id, lease token, expected state, new state, "keep" or "release" the lease,
 --       pause (ms) before the next step, slack (ms) after which the sweep takes a released batch up,
 --       outcome to count once ("successful", "failed" or ""), lifetime once done (s),
---       then field, value, ...
+--       length (ms) for which a kept lease begins anew, then field, value, ...
 -- Returns 1, or 0: the lease is lost.
 local prefix, batch, expected, state, pause = ARGV[1], ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[7])
 local key = prefix .. 'batch:' .. batch
@@ -15,7 +15,7 @@ local r = redis.call('HMGET', key, 'state', 'lease', 'lease_until', 'claimed')
 if r[1] ~= expected or r[2] ~= ARGV[3] or tonumber(r[3] or 0) <= now then
   return 0
 end
-redis.call('HSET', key, 'state', state, unpack(ARGV, 11))
+redis.call('HSET', key, 'state', state, unpack(ARGV, 12))
 if state ~= expected then
   redis.call('HSET', key, state, now)
 end
@@ -35,5 +35,9 @@ elseif ARGV[6] == 'release' then
   redis.call('HDEL', key, 'lease', 'lease_until')
   redis.call('HSET', key, 'not_before', now + math.floor(pause * 0.8))
   redis.call('ZADD', prefix .. 'batches', now + pause + ARGV[8], batch)
+else
+  -- The call that follows is shorter than a whole lease, whatever becomes of the renewal.
+  redis.call('HSET', key, 'lease_until', now + ARGV[11])
+  redis.call('ZADD', prefix .. 'batches', now + ARGV[11], batch)
 end
 return 1

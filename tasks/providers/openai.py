@@ -60,11 +60,11 @@ class OpenAI:
         """Upload a multipart form that holds the input file; returns the file's id."""
         headers = {**self._headers, "Content-Type": content_type}
         answer = http.call_json("POST", "/v1/files", headers=headers, data=form, deadline_seconds=TRANSFER_SECONDS)
-        return str(answer["id"])
+        return _id(answer)
 
-    def create(self, batch_id: str, input_file: str, endpoint: str) -> dict[str, Any]:
-        """Create the batch; `metadata` carries our own id."""
-        return self._json(
+    def create(self, batch_id: str, input_file: str, endpoint: str) -> str:
+        """Create the batch, whose `metadata` carries our own id; returns the upstream's."""
+        answer = self._json(
             "POST",
             "/v1/batches",
             json={
@@ -75,16 +75,17 @@ class OpenAI:
                 "output_expires_after": {"anchor": "created_at", "seconds": FILE_LIFETIME_SECONDS},
             },
         )
+        return _id(answer)
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
         """The batch as it is now."""
         return self._json("GET", f"/v1/batches/{upstream_id}")
 
-    def find(self, batch_id: str, since_seconds: float) -> dict[str, Any] | None:
-        """Our batch among those created after `since_seconds` (Unix time), newest first."""
+    def find(self, batch_id: str, since_seconds: float) -> str | None:
+        """The upstream's id of our batch, if it has one that was created after `since_seconds` (Unix time)."""
         for batch in self._listed("/v1/batches", since_seconds):
             if (batch.get("metadata") or {}).get(METADATA_KEY) == batch_id:
-                return batch
+                return _id(batch)
         return None
 
     def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
@@ -128,3 +129,9 @@ class OpenAI:
                 return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
         except UpstreamRefused as error:
             return Reply.of_upstream(error.status, error.headers, error.body)
+
+
+def _id(answer: dict[str, Any]) -> str:
+    if not isinstance(answer.get("id"), str):
+        raise UpstreamTrouble("the upstream's answer has no id", in_doubt=True)
+    return str(answer["id"])

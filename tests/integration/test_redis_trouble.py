@@ -69,8 +69,7 @@ def test_what_redis_took_without_saying_so_is_not_paid_twice(own: Own) -> None:
     assert answer.status_code == 503
     server.process.popen.send_signal(signal.SIGCONT)
 
-    until(lambda: "doubtful requests" in stack.logs(), "the doubtful request is taken back")
-    assert post(stack, "in doubt").status_code == 200
+    until(lambda: post(stack, "in doubt").status_code == 200, "requests are accepted again")
 
     assert upstream.stats()["billed"]["more_than_once"] == []
 

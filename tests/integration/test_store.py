@@ -10,7 +10,7 @@ import pytest
 
 from tasks import batches, collector, message, settle, store, sweeper
 from tasks.accept import Acceptor
-from tasks.errors import IdempotencyConflict, NotOurTurn
+from tasks.errors import IdempotencyConflict, NotOurTurn, StoreUnavailable
 from tasks.models import BatchState, Group, Lane, Reply, Request
 from tasks.results import Results
 from tasks.settings import settings
@@ -241,3 +241,29 @@ def test_a_doubtful_request_is_taken_back_unless_somebody_attached_to_it(redis_c
     batch_id = batches.claim(GROUP.id)
     assert batch_id
     assert [request_id for request_id, _ in batches.lines(batch_id)] == [shared.id]
+
+
+def test_an_accept_whose_answer_is_lost_is_refused_and_taken_back(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.run
+    lost: list[str] = []
+
+    def losing(name: str, *args: Any) -> Any:
+        answer = run(name, *args)
+        if name == "accept" and not lost:
+            lost.append(name)
+            raise StoreUnavailable("the answer was lost", retry_after_seconds=20)
+        return answer
+
+    monkeypatch.setattr(store, "run", losing)
+    request = make_request()
+    with pytest.raises(StoreUnavailable):
+        accept(request)
+    assert redis_client.exists(f"lp:request:{request.id}")
+
+    with gevent.Timeout(5):
+        while redis_client.exists(f"lp:request:{request.id}"):
+            gevent.sleep(0.05)  # the publisher takes it back without waiting for another request
+
+    assert batches.claim(GROUP.id) is None
