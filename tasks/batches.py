@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
@@ -228,12 +229,16 @@ def renewing(renew: Callable[[], bool]) -> Iterator[None]:
             holder.throw(NotOurTurn())
 
     def keep() -> None:
-        while not left.wait(RENEW_SECONDS):
+        renewed_at, pause = time.monotonic(), RENEW_SECONDS
+        while not left.wait(pause):
             try:
                 kept = renew()
-            except Exception as error:  # whatever it is: a lease that is not renewed is lost
+                renewed_at, pause = time.monotonic(), RENEW_SECONDS
+            except Exception as error:  # whatever it is: a lease that is not renewed in time is lost
                 logger.warning("a lease could not be renewed: %s", type(error).__name__)
-                kept = False
+                # A moment without Redis is no reason to cut a call that is being paid.
+                kept = time.monotonic() - renewed_at < LEASE_SECONDS - 2 * RENEW_SECONDS
+                pause = RENEW_SECONDS / 8
             if not kept:
                 if is_module_patched("threading"):
                     hub.loop.run_callback(interrupt)

@@ -97,7 +97,7 @@ class _Delivery:
                 end = outcomes.line_end(
                     line, upstream_id=self._batch.upstream_id, upstream_status=self._batch.upstream_status
                 )
-            except ValueError:
+            except (ValueError, RecursionError):
                 logger.warning("%s: result line %d cannot be read", self._batch.id, number)
                 self._broken += 1
                 continue

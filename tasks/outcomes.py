@@ -98,7 +98,9 @@ def _validation_reply(item: dict[str, Any]) -> Reply:
     if code in STATUS_BY_CODE:
         status = STATUS_BY_CODE[code]
     else:
-        known = code is not None and (code.startswith(("invalid", "mismatched", "missing")) or "line" in item)
+        known = code is not None and (
+            code.startswith(("invalid", "mismatched", "missing")) or isinstance(item.get("line"), int)
+        )
         status = 400 if known else 502
     message = str(item.get("message") or "The upstream refused the request.")
     type_ = "invalid_request_error" if status in {400, 404} else "upstream_error"

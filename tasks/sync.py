@@ -7,14 +7,17 @@ It is the body of `tasks.request`. The queue that its message lies in decides th
 from __future__ import annotations
 
 import logging
+import time
 
 from tasks import backoff, batches, connections, settle, store
-from tasks.errors import CredentialGone, NotOurTurn, UpstreamTrouble
+from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamTrouble
 from tasks.models import Group, Reply, new_id
 from tasks.providers.openai import OpenAI
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
+
+SETTLE_TRIES = 20
 
 
 def send(request_id: str) -> float | None:
@@ -28,7 +31,7 @@ def send(request_id: str) -> float | None:
     """
     token = new_id()
     length = int(batches.LEASE_SECONDS * 1000)
-    taken = store.run("run", request_id, token, length)
+    taken = store.run("run", request_id, token, length, "take")
     if not taken:
         raise NotOurTurn
     failures, *parts = (part.decode() for part in taken)
@@ -37,7 +40,7 @@ def send(request_id: str) -> float | None:
     try:
         if int(failures) >= settings().max_line_attempts:
             raise UpstreamTrouble("its workers died too often", in_doubt=True)
-        with batches.renewing(lambda: bool(store.run("run", request_id, token, length))):
+        with batches.renewing(lambda: bool(store.run("run", request_id, token, length, "renew"))):
             body = connections.client().get(f"{store.PREFIX}body:{request_id}")
             reply = OpenAI(group).send(endpoint, body, settings().upstream_timeout_seconds)
     except UpstreamTrouble as error:
@@ -52,8 +55,20 @@ def send(request_id: str) -> float | None:
     except CredentialGone as error:
         logger.error("%s cannot be sent: %s", request_id, error)
         reply = settle.error_reply(401, "The stored credential of this request is gone.", code="credential_lost")
-    settle.settle([(request_id, token, _on_sync_lane(reply))])
+    _settle(request_id, token, _on_sync_lane(reply))
     return None
+
+
+def _settle(request_id: str, token: str, reply: Reply) -> None:
+    """Settle, and again while Redis is away: the reply was paid, and is only here."""
+    for _ in range(SETTLE_TRIES):
+        try:
+            settle.settle([(request_id, token, reply)])
+        except StoreUnavailable:
+            time.sleep(1)
+        else:
+            return
+    logger.error("%s: its reply could not be stored in %d s", request_id, SETTLE_TRIES)
 
 
 def _last_word(error: UpstreamTrouble) -> Reply:

@@ -20,7 +20,7 @@ if state ~= expected then
   redis.call('HSET', key, state, now)
 end
 if ARGV[9] ~= '' then
-  local took = now - r[4]
+  local took = math.max(0, now - r[4])
   redis.call('HINCRBY', prefix .. 'stats', 'batches_' .. ARGV[9], 1)
   redis.call('HINCRBY', prefix .. 'stats', 'batches_ms', took)
   redis.call('HINCRBY', prefix .. 'latency:batches', math.floor(math.log(took + 1) / math.log(1.03)), 1)

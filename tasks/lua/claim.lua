@@ -8,6 +8,10 @@ local prefix, group, batch = ARGV[1], ARGV[2], ARGV[3]
 local max_requests, max_bytes, max_inputs = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local claimed = redis.call('HGET', prefix .. 'batch:' .. batch, 'count')
+if claimed then
+  return tonumber(claimed) -- the answer to the first call was lost
+end
 local queue, index, info = 'batch.' .. group, prefix .. 'groups', prefix .. 'group:' .. group
 
 local queued = redis.call('LLEN', queue)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes one request to be sent synchronously, or renews the lease on it.
 --
--- ARGV: key prefix, request id, token, length of the lease (ms).
+-- ARGV: key prefix, request id, token, length of the lease (ms), "take" or "renew".
 -- Returns {tries so far, credential ref, endpoint, model, organization, project},
 -- or {}: it is settled, in a batch, or somebody else is sending it.
 local prefix, id, token = ARGV[1], ARGV[2], ARGV[3]
@@ -9,6 +9,9 @@ local record = prefix .. 'request:' .. id
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'lease_until')
+if ARGV[5] == 'renew' and not (r[1] == 'running' and r[2] == token) then
+  return {} -- given back meanwhile: a late renewal must not take it again
+end
 if r[1] == 'running' and r[2] ~= token then
   if tonumber(r[4]) > now then
     return {}

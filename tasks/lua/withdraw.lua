@@ -6,13 +6,17 @@
 local prefix, withdrawn = ARGV[1], 0
 for i = 2, #ARGV do
   local record = prefix .. 'request:' .. ARGV[i]
-  local r = redis.call('HMGET', record, 'state', 'idempotency', 'attached')
+  local r = redis.call('HMGET', record, 'state', 'idempotency', 'attached', 'lane', 'group', 'bytes', 'inputs')
   if r[1] == 'queued' and not r[3] then
     -- Its message stays and is dropped when it is met: it finds no record.
     redis.call('DEL', record, prefix .. 'body:' .. ARGV[i])
     redis.call('ZREM', prefix .. 'standing', ARGV[i])
     if r[2] then
       redis.call('DEL', prefix .. 'idempotency:' .. r[2])
+    end
+    if r[4] == 'batch' then
+      redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_bytes', -r[6])
+      redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_inputs', -r[7])
     end
     redis.call('HINCRBY', prefix .. 'stats', 'requests_total', -1)
     withdrawn = withdrawn + 1

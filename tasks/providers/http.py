@@ -84,7 +84,7 @@ def call_json(method: str, path: str, **options: Any) -> dict[str, Any]:
     with call(method, path, **options) as response:
         try:
             answer = msgspec.json.decode(response.content)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             answer = None
     if not isinstance(answer, dict):
         raise UpstreamTrouble(f"{method} {path}: the answer is no JSON object", in_doubt=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import gevent
@@ -169,13 +170,13 @@ def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sw
     redis_client.delete(message.SYNC_QUEUE)
     redis_client.lpush(message.SYNC_QUEUE, "another's: the lane is busy")
     for request in requests:
-        assert store.run("run", request.id, "dead", -1)
+        assert store.run("run", request.id, "dead", -1, "take")
 
     sweeper.standing_requests()
 
     assert redis_client.llen(message.SYNC_QUEUE) == 21
-    assert store.run("run", requests[0].id, "alive", 60_000)
-    assert not store.run("run", requests[0].id, "second", 60_000)
+    assert store.run("run", requests[0].id, "alive", 60_000, "take")
+    assert not store.run("run", requests[0].id, "second", 60_000, "take")
     assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"
 
 
@@ -267,3 +268,42 @@ def test_an_accept_whose_answer_is_lost_is_refused_and_taken_back(
             gevent.sleep(0.05)  # the publisher takes it back without waiting for another request
 
     assert batches.claim(GROUP.id) is None
+
+
+def test_a_claim_whose_answer_was_lost_takes_nothing_more(redis_client: Any) -> None:
+    accept(make_request())
+    arguments = (GROUP.id, "b" * 32, 1, 1_000_000, 50_000, 0, 1000)
+    assert store.run("claim", *arguments) == 1
+    accept(make_request())
+
+    assert store.run("claim", *arguments) == 1
+
+    assert len(batches.lines("b" * 32)) == 1
+    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
+
+
+def test_a_late_renewal_does_not_take_a_released_request_back(redis_client: Any) -> None:
+    request = make_request(lane=Lane.SYNC)
+    accept(request)
+    assert store.run("run", request.id, "worker", 60_000, "take")
+    settle.release(request.id, "worker", 1.0)
+
+    assert not store.run("run", request.id, "worker", 60_000, "renew")
+    assert redis_client.hget(f"lp:request:{request.id}", "state") == b"queued"
+
+
+def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(batches, "LEASE_SECONDS", 5.0)
+    renewed = threading.Event()
+    tries: list[int] = []
+
+    def renew() -> bool:
+        tries.append(1)
+        if len(tries) == 1:
+            raise StoreUnavailable("away for a moment", retry_after_seconds=1)
+        renewed.set()
+        return True
+
+    with batches.renewing(renew):
+        assert renewed.wait(5)

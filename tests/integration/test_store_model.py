@@ -64,7 +64,7 @@ class Model(RuleBasedStateMachine):
     @rule(target=owners, request_id=ids)
     def run(self, request_id: str) -> str:
         token = new_id()
-        taken = bool(store.run("run", request_id, token, 60_000))
+        taken = bool(store.run("run", request_id, token, 60_000, "take"))
         assert taken == (self.requests[request_id][0] == "queued")
         if taken:
             self.requests[request_id] = ["running", token]
