@@ -39,7 +39,7 @@ def poll(batch_id: str) -> float | None:
             except UpstreamTrouble as error:
                 return held.back_off(error)
             except (UpstreamRefused, CredentialGone) as error:
-                # A revoked key or a lost batch: the results may come back into reach before the deadline.
+                # A revoked key or a lost batch: the results may come back into reach.
                 return held.back_off(UpstreamTrouble(str(error), in_doubt=False))
             status = str(answer.get("status") or "").lower()
             progress = _progress(answer)

@@ -117,7 +117,7 @@ def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
     gone = []
     for ids in store.by_size(batches.lines(batch_id)):
         for request_id, body in zip(ids, _bodies(ids), strict=True):
-            if body is None:  # settled meanwhile, by its deadline
+            if body is None:  # it is settled already
                 gone.append(request_id)
             else:
                 form.write(jsonl.line(request_id, endpoint, body))
