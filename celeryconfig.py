@@ -15,6 +15,7 @@ task_routes = {
     "tasks.collect": {"queue": "collect"},
     "tasks.submit": {"queue": "submit"},
     "tasks.poll": {"queue": "control"},
+    "tasks.look": {"queue": "control"},
     "tasks.deliver": {"queue": "deliver"},
     "tasks.sweep": {"queue": "control"},
 }

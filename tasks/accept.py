@@ -30,7 +30,7 @@ WITHDRAW_SECONDS = 0.5
 #: A group and its credential outlive every request that refers to them.
 LIFETIME_SECONDS = 14 * 86_400
 
-Row = tuple[str | bytes | int, ...]
+Row = tuple[str | bytes | float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,7 @@ class Acceptor:
                 message.collect_message(new_id()),
                 LIFETIME_SECONDS,
                 int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
+                config.unbatchable,
                 len(heads),
                 *(value for head in heads.values() for value in head),
                 *(value for entry in chunk for value in entry.row),
@@ -146,13 +147,13 @@ class Acceptor:
 def _entry(request: Request, credential: str) -> _Entry:
     group = request.group
     group_id = group.id
-    queue = message.SYNC_QUEUE if request.lane is Lane.SYNC else message.group_queue(group_id)
+    queue = message.group_queue(group_id) if request.lane is Lane.BATCH else message.SYNC_QUEUE
     return _Entry(
         request.id,
         group_id,
         (
             group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
-            group.organization, group.project,
+            group.organization, group.project, group.max_wait_seconds,
         ),
         (
             request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,

@@ -1,40 +1,44 @@
-"""Batch records: read them, take their lease, move them on by compare-and-set."""
+"""Batch records: what is in them, how a group is closed into one, and which of them stand still."""
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
-import gevent
-from gevent.monkey import is_module_patched
+import msgspec
 
-from tasks import backoff, connections, store
-from tasks.errors import NotOurTurn, UpstreamTrouble
-from tasks.models import BatchState, Group, new_id
+from tasks import connections, store
+from tasks.models import BatchState, Group, Outcome, Reply, new_id
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
 
-#: A worker that dies leaves its batch to the sweep after this time.
-LEASE_SECONDS: Final = 25.0
-RENEW_SECONDS: Final = 8.0
 #: A released batch whose next step has not begun this long after its pause is taken up by the sweep.
 SLACK_SECONDS: Final = 15.0
 #: The upstream's clock and Redis' may differ by this much.
 CLOCK_SKEW_SECONDS: Final = 3600.0
 #: The rest comes with the next sweep.
 OVERDUE_AT_ONCE: Final = 500
+#: A credential's batches are counted over this time; `MAX_BATCHES_PER_HOUR` is what it may have of them.
+CREATION_PERIOD_SECONDS: Final = 3600.0
+#: Batches of one credential and model that may be under validation at once, until the upstream has admitted more:
+#: if its queue is nearly full, only so many are refused.
+PROBES: Final = 5
+#: The last part of a request's time is for cancelling its batch: at most this, and at most a tenth of it.
+CANCEL_SECONDS: Final = 900.0
 NUMBER_FIELDS: Final = (
     "submitted",
+    "oldest",
     "uploads",
     "reads",
     "failures",
     "create_at",
+    "file_deleted",
+    "unbatchable",
+    "cancel_at",
     "progress_completed",
     "progress_failed",
 )
@@ -48,10 +52,14 @@ class Batch:
 
     Attributes:
         claimed, submitted: Redis' time in ms at which it came into that state, 0 before.
+        oldest: Redis' time in ms at which the first of its requests was accepted.
         uploads: uploads that were begun.
         reads: passes over the result files that left doubts whether they were whole.
         failures: consecutive tries of the present step that came to nothing.
         create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
+        file_deleted: 1 when its input file was deleted while a "create" was in doubt: it may fail for want of it.
+        unbatchable: 1 when it was refused because the upstream does not batch this model or endpoint.
+        cancel_at: Redis' time in ms at which the upstream was first asked to cancel it, 0 before.
         progress_completed, progress_failed: the upstream's latest `request_counts`.
         refusal: the answer that settles every line, as JSON, when the upstream refused the whole batch.
         errors: the upstream's `errors.data` as JSON.
@@ -63,10 +71,14 @@ class Batch:
     count: int
     claimed: int
     submitted: int = 0
+    oldest: int = 0
     uploads: int = 0
     reads: int = 0
     failures: int = 0
     create_at: int = 0
+    file_deleted: int = 0
+    unbatchable: int = 0
+    cancel_at: int = 0
     progress_completed: int = 0
     progress_failed: int = 0
     upstream_id: str = ""
@@ -82,13 +94,51 @@ class Batch:
         """Unix time before which the upstream cannot have anything of this batch, whatever its clock says."""
         return self.claimed / 1000 - CLOCK_SKEW_SECONDS
 
+    def is_late(self, now_ms: int) -> bool:
+        """Whether it has used up its group's longest wait."""
+        wait_ms = self.group.max_wait_seconds * 1000
+        return bool(wait_ms) and now_ms >= self.oldest + wait_ms
+
+    def must_stop(self, now_ms: int) -> bool:
+        """Whether it must be cancelled now: it is late, or its deadline is near."""
+        return now_ms >= self.oldest + stop_ms(self.group.max_wait_seconds)
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether the deadline of its oldest request has passed."""
+        return now_ms >= self.oldest + deadline_ms()
+
+    def seconds_left(self, now_ms: int) -> float:
+        """Until it must be stopped, or if that has come, until its deadline; 0 after that."""
+        stop, over = self.oldest + stop_ms(self.group.max_wait_seconds), self.oldest + deadline_ms()
+        return max(0.0, ((stop if now_ms < stop else over) - now_ms) / 1000)
+
+
+def deadline_ms() -> int:
+    """The age at which every request is answered."""
+    return int(settings().request_deadline_seconds * 1000)
+
+
+def cancelling_ms() -> int:
+    """The part of that age which is left for cancelling."""
+    return int(min(CANCEL_SECONDS, settings().request_deadline_seconds / 10) * 1000)
+
+
+def stop_ms(max_wait_seconds: float) -> int:
+    """The age of its oldest request at which a batch is cancelled."""
+    stop = deadline_ms() - cancelling_ms()
+    return min(stop, int(max_wait_seconds * 1000)) if max_wait_seconds else stop
+
 
 FIELDS: Final = frozenset(f.name for f in fields(Batch))
 
 
-def _batch(batch_id: str, flat: Sequence[bytes]) -> Batch:
+def from_record(batch_id: str, flat: Sequence[bytes]) -> Batch:
+    """A batch from its hash as Redis returns it to a script."""
     record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
-    group = Group(**{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")})
+    group = Group(
+        **{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")},
+        max_wait_seconds=float(record.get("max_wait", 0)),
+    )
     rest: dict[str, Any] = {name: int(record.get(name, 0)) for name in NUMBER_FIELDS}
     rest |= {name: record.get(name, "") for name in TEXT_FIELDS}
     return Batch(
@@ -114,6 +164,10 @@ def claim(group_id: str) -> str | None:
         store.EMBEDDING_INPUTS,
         int(config.max_hold_seconds * 1000),
         int(SLACK_SECONDS * 1000),
+        deadline_ms() - cancelling_ms(),
+        config.max_batches_per_hour,
+        int(CREATION_PERIOD_SECONDS * 1000),
+        PROBES,
     )
     return batch_id if count else None
 
@@ -126,9 +180,13 @@ def open_groups() -> list[str]:
 def overdue() -> list[tuple[str, BatchState]]:
     """Batches that nobody works on although it is their time, with their state."""
     flat = store.run("overdue", int(store.PATIENCE_SECONDS * 1000), OVERDUE_AT_ONCE)
-    return [
-        (batch_id.decode(), BatchState(state.decode())) for batch_id, state in zip(flat[::2], flat[1::2], strict=True)
-    ]
+    found = []
+    for batch_id, state in zip(flat[::2], flat[1::2], strict=True):
+        try:
+            found.append((batch_id.decode(), BatchState(state.decode())))
+        except ValueError:
+            logger.error("%s is in a state that this version does not know", batch_id.decode())
+    return found
 
 
 def lines(batch_id: str) -> list[tuple[str, int]]:
@@ -144,108 +202,14 @@ def drop_lines(batch_id: str, request_ids: Sequence[str]) -> None:
         connections.client().lrem(f"{store.PREFIX}lines:{batch_id}", 1, f"{request_id}:{sizes[request_id]}")
 
 
-class Lease:
-    """The right to work on one batch, and its record as this holder has left it.
-
-    Attributes:
-        batch: the record, kept up to date by `advance`.
-    """
-
-    def __init__(self, batch: Batch, token: str) -> None:
-        self.batch = batch
-        self._token = token
-
-    def advance(
-        self, state: BatchState, *, release: bool = False, pause_seconds: float = 0.0, outcome: str = "", **fields: Any
-    ) -> None:
-        """Move the batch on, or note `fields` where `state` is the present one.
-
-        Args:
-            release: give the lease back; the next step begins after `pause_seconds`.
-            outcome: "successful" or "failed", once per batch: how it ended at the upstream.
-
-        Raises:
-            NotOurTurn: the lease was lost.
-        """
-        moved = store.run(
-            "advance",
-            self.batch.id,
-            self._token,
-            self.batch.state,
-            state,
-            "release" if release else "keep",
-            int(pause_seconds * 1000),
-            int(SLACK_SECONDS * 1000),
-            outcome,
-            store.RETENTION_SECONDS,
-            int(LEASE_SECONDS * 1000),
-            *(part for pair in fields.items() for part in pair),
-        )
-        if not moved:
-            raise NotOurTurn
-        if state is not self.batch.state:
-            logger.info("%s %s%s", self.batch.id, state, f" after {self.batch.state}")
-        known = {name: value for name, value in fields.items() if name in FIELDS}
-        self.batch = replace(self.batch, state=state, **known)
-
-    def back_off(self, error: UpstreamTrouble) -> float:
-        """Give the lease back after a try that came to nothing; returns the seconds to wait."""
-        seconds = backoff.seconds(self.batch.failures, error.retry_after_seconds)
-        logger.warning("%s stays %s for %.1f s: %s", self.batch.id, self.batch.state, seconds, error)
-        self.advance(self.batch.state, release=True, pause_seconds=seconds, failures=self.batch.failures + 1)
-        return seconds
+def encode_refusal(reply: Reply) -> str:
+    """A reply as text, for a record."""
+    return msgspec.json.encode(
+        [reply.status, reply.headers, base64.b64encode(reply.body).decode(), reply.outcome]
+    ).decode()
 
 
-@contextlib.contextmanager
-def lease(batch_id: str, *states: BatchState) -> Iterator[Lease]:
-    """Hold the lease of a batch while a step is done.
-
-    A greenlet renews it. If that fails the step is stopped where it stands, its call to the
-    upstream included, before anybody else can begin.
-
-    Raises:
-        NotOurTurn: the batch is elsewhere, or the lease was lost on the way.
-    """
-    token = new_id()
-    length = int(LEASE_SECONDS * 1000)
-    flat = store.run("lease", batch_id, token, length, *states)
-    if len(flat) < 2:
-        raise NotOurTurn(flat[0].decode() if flat else "held")
-    with renewing(lambda: len(store.run("lease", batch_id, token, length)) > 1):
-        yield Lease(_batch(batch_id, flat), token)
-
-
-@contextlib.contextmanager
-def renewing(renew: Callable[[], bool]) -> Iterator[None]:
-    """Call `renew` every RENEW_SECONDS; when it fails, raise NotOurTurn in the holder.
-
-    Under gevent the thread is a greenlet. A worker with another pool, such as one started by hand for
-    one group's queue, has a real thread, which renews but cannot interrupt.
-    """
-    holder, hub, left = gevent.getcurrent(), gevent.get_hub(), threading.Event()
-
-    def interrupt() -> None:
-        if not left.is_set():  # asked in the hub: the holder cannot leave in between
-            holder.throw(NotOurTurn())
-
-    def keep() -> None:
-        renewed_at, pause = time.monotonic(), RENEW_SECONDS
-        while not left.wait(pause):
-            try:
-                kept = renew()
-                renewed_at, pause = time.monotonic(), RENEW_SECONDS
-            except Exception as error:  # whatever it is: a lease that is not renewed in time is lost
-                logger.warning("a lease could not be renewed: %s", type(error).__name__)
-                # A moment without Redis is no reason to cut a call that is being paid.
-                kept = time.monotonic() - renewed_at < LEASE_SECONDS - 2 * RENEW_SECONDS
-                pause = RENEW_SECONDS / 8
-            if not kept:
-                if is_module_patched("threading"):
-                    hub.loop.run_callback(interrupt)
-                return
-
-    threading.Thread(target=keep, daemon=True).start()
-    try:
-        yield
-    finally:
-        left.set()
+def decode_refusal(text: str) -> Reply:
+    """The reply in a record."""
+    status, headers, body, outcome = msgspec.json.decode(text)
+    return Reply(status=status, headers=headers, body=base64.b64decode(body), outcome=Outcome(outcome))

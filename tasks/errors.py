@@ -7,8 +7,11 @@ LlmProxyError
 ├── ClientError          the caller mends its request (4xx in the OpenAI envelope)
 │   ├── InvalidRequest       400
 │   ├── MissingCredential    401
-│   ├── IdempotencyConflict  422
-│   └── BodyTooLarge         413
+│   ├── WrongSignature       401
+│   ├── UnknownPath          404
+│   ├── Replayed             409
+│   ├── BodyTooLarge         413
+│   └── IdempotencyConflict  422
 ├── Unavailable          the caller tries again later (503 with Retry-After)
 │   ├── StoreUnavailable     Redis is away or full
 │   ├── TooManyWaiting       this process holds as many clients as it may
@@ -66,6 +69,26 @@ class MissingCredential(ClientError):
 
     status = 401
     code = "missing_api_key"
+
+
+class WrongSignature(ClientError):
+    """A webhook is not signed by one of WEBHOOK_SECRETS."""
+
+    status = 401
+    code = "invalid_signature"
+
+
+class UnknownPath(ClientError):
+    """A path of ours that the settings have not opened."""
+
+    status = 404
+
+
+class Replayed(ClientError):
+    """A webhook event came before."""
+
+    status = 409
+    code = "event_replayed"
 
 
 class BodyTooLarge(ClientError):

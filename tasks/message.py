@@ -13,10 +13,12 @@ import re
 REQUEST_TASK = "tasks.request"
 COLLECT_TASK = "tasks.collect"
 SWEEP_TASK = "tasks.sweep"
+LOOK_TASK = "tasks.look"
 TICKS = frozenset({COLLECT_TASK, SWEEP_TASK})
 #: A request's or batch's id where a task's arguments are shown.
 ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 COLLECT_QUEUE = "collect"
+CONTROL_QUEUE = "control"
 SYNC_QUEUE = "sync"
 
 
@@ -28,6 +30,16 @@ def group_queue(group_id: str) -> str:
 def request_message(request_id: str, queue: str) -> str:
     """The message of `tasks.request(request_id)`; task id and custom_id are the same."""
     return _message(REQUEST_TASK, request_id, queue, f'[[\\"{request_id}\\"],{{}},{{}}]', f"('{request_id}',)")
+
+
+def request_template() -> str:
+    """The message of `tasks.request` with ID and QUEUE in place of its id and queue."""
+    return request_message("ID", "QUEUE")
+
+
+def look_template(task_id: str) -> str:
+    """The message of `tasks.look(batch_id)` with ID in place of the batch's id."""
+    return _message(LOOK_TASK, task_id, CONTROL_QUEUE, '[[\\"ID\\"],{},{}]', "('ID',)")
 
 
 def collect_message(task_id: str) -> str:

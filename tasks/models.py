@@ -39,6 +39,7 @@ class Lane(StrEnum):
 
     BATCH = "batch"  #: collected into a batch, half price
     SYNC = "sync"  #: sent at once by a worker, full price
+    FLEX = "flex"  #: sent at once with `service_tier: flex`, half price while there is capacity
 
 
 class Outcome(StrEnum):
@@ -58,6 +59,7 @@ class Group:
         endpoint: path of the batched endpoint, such as `/v1/embeddings`.
         model: exactly as the caller spelt it: the upstream fails a file that mixes two spellings.
         organization, project: `OpenAI-Organization` and `OpenAI-Project`, empty when not sent.
+        max_wait_seconds: how long after acceptance its batches are cancelled; 0: never.
     """
 
     credential: str
@@ -65,11 +67,14 @@ class Group:
     model: str
     organization: str = ""
     project: str = ""
+    max_wait_seconds: float = 0.0
 
     @property
     def id(self) -> str:
         """24 hex digits; equal for equal groups, on every host."""
-        parts = (self.credential, self.endpoint, self.model, self.organization, self.project)
+        parts = [self.credential, self.endpoint, self.model, self.organization, self.project]
+        if self.max_wait_seconds:
+            parts.append(f"{self.max_wait_seconds:g}")
         return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tasks.errors import UpstreamRefused
 from tasks.jsonl import ResultLine
 from tasks.models import Outcome, Reply
 from tasks.settle import error_reply
@@ -15,15 +16,18 @@ from tasks.settle import error_reply
 NOT_RUN: Final = frozenset({"batch_expired", "batch_cancelled"})
 #: The queue of the upstream is full: try again later.
 QUEUE_FULL: Final = frozenset({"token_limit_exceeded", "enqueued_token_limit_exceeded", "request_limit_exceeded"})
-#: Validation codes of a failed batch and the status that the synchronous endpoint would have answered.
-STATUS_BY_CODE: Final = {
-    "model_not_found": 404,
-    "billing_hard_limit_reached": 429,
-    "billing_not_active": 429,
-    "insufficient_quota": 429,
-    "organization_spend_limit_exceeded": 429,
-    "project_spend_limit_exceeded": 429,
-}
+#: The account has no money left for this: asking again will not help.
+QUOTA: Final = frozenset({
+    "billing_hard_limit_reached", "billing_not_active", "insufficient_quota",
+    "organization_spend_limit_exceeded", "project_spend_limit_exceeded",
+})  # fmt: skip
+#: The model or the endpoint is there, or not, but it cannot be batched. Names vary by server.
+UNBATCHABLE: Final = frozenset({
+    "model_not_found", "model_not_supported", "unsupported_model", "invalid_endpoint", "unsupported_endpoint",
+    "endpoint_not_supported",
+})  # fmt: skip
+#: The upstream has no such path.
+NO_SUCH_PATH: Final = frozenset({404, 405, 501})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +73,11 @@ class FailedBatch:
         queue_full: all lines are queued again, after a pause.
         lines: replies for single lines by their number, from 1; the others are queued again.
         all: the reply for every line, if it was not about single ones.
+        unbatchable: the model or endpoint cannot be batched; `all` says it in the upstream's words.
     """
 
     queue_full: bool = False
+    unbatchable: bool = False
     lines: dict[int, Reply] = field(default_factory=dict)
     all: Reply | None = None
 
@@ -79,9 +85,12 @@ class FailedBatch:
 def failed_batch(errors: str) -> FailedBatch:
     """Read the `errors.data` of a failed batch, given as JSON."""
     items: list[dict[str, Any]] = [item for item in msgspec.json.decode(errors or "[]") if isinstance(item, dict)]
-    codes = [str(item.get("code") or "") for item in items]
-    if any(_queue_full(code, str(item.get("message") or "")) for code, item in zip(codes, items, strict=True)):
+    if any(_queue_full(item) for item in items):
         return FailedBatch(queue_full=True)
+    for item in items:
+        if item.get("code") in UNBATCHABLE:
+            # It names lines, but the next file would fail for the same reason.
+            return FailedBatch(unbatchable=True, all=_validation_reply(item))
     lines = {item["line"]: _validation_reply(item) for item in items if isinstance(item.get("line"), int)}
     if lines and len(lines) == len(items):
         return FailedBatch(lines=lines)
@@ -89,14 +98,17 @@ def failed_batch(errors: str) -> FailedBatch:
     return FailedBatch(all=_validation_reply(first))
 
 
-def _queue_full(code: str, message: str) -> bool:
-    return code in QUEUE_FULL or ("enqueued" in message.lower() and "limit" in message.lower())
+def _queue_full(item: dict[str, Any]) -> bool:
+    message = str(item.get("message") or "").lower()
+    return item.get("code") in QUEUE_FULL or ("enqueued" in message and "limit" in message)
 
 
 def _validation_reply(item: dict[str, Any]) -> Reply:
     code = str(item.get("code") or "") or None
-    if code in STATUS_BY_CODE:
-        status = STATUS_BY_CODE[code]
+    if code in QUOTA:
+        status = 429
+    elif code == "model_not_found":
+        status = 404
     else:
         known = code is not None and (
             code.startswith(("invalid", "mismatched", "missing")) or isinstance(item.get("line"), int)
@@ -105,3 +117,64 @@ def _validation_reply(item: dict[str, Any]) -> Reply:
     message = str(item.get("message") or "The upstream refused the request.")
     type_ = "invalid_request_error" if status in {400, 404} else "upstream_error"
     return error_reply(status, message, code=code, type_=type_, outcome=Outcome.FAILED)
+
+
+def is_final(answer: UpstreamRefused) -> bool:
+    """Whether a "not now" to upload or create means "not at all", or "not so much": nothing to repeat as it is."""
+    error = _error_of(answer)
+    return answer.status == 501 or error.get("code") in QUOTA or error.get("type") in QUOTA or _queue_full(error)
+
+
+def is_queue_full(answer: UpstreamRefused) -> bool:
+    """Whether the upstream refused to create a batch because its queue is full."""
+    return _queue_full(_error_of(answer))
+
+
+def is_unbatchable(answer: UpstreamRefused, *, created: bool) -> bool:
+    """Whether a refusal says that such requests cannot be batched here at all.
+
+    Args:
+        created: it answered "create", else the upload. A 404 to an upload is one only if the path is unknown:
+            in OpenAI's own words it may be about a project.
+    """
+    error = _error_of(answer)
+    if error.get("code") in UNBATCHABLE or (error.get("param") == "endpoint" and answer.status == 400):
+        return True
+    if answer.status not in NO_SUCH_PATH:
+        return False
+    return created or answer.status != 404 or not error or error.get("code") == "unknown_url"
+
+
+def errors_of(answer: UpstreamRefused) -> str:
+    """The refusal of a "create" as a failed batch's `errors.data`, in JSON."""
+    return msgspec.json.encode([_error_of(answer)]).decode()
+
+
+def _error_of(answer: UpstreamRefused) -> dict[str, Any]:
+    """The `error` of an answer in OpenAI's shape; empty for another one."""
+    try:
+        body = msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def progress(answer: dict[str, Any]) -> dict[str, Any]:
+    """The upstream's `request_counts`; 0 for what makes no sense."""
+    counts = answer.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    found = {name: counts.get(name) for name in ("total", "completed", "failed")}
+    return {f"progress_{name}": n if isinstance(n, int) and n > 0 else 0 for name, n in found.items()}
+
+
+def batch_fields(answer: dict[str, Any]) -> dict[str, Any]:
+    """What delivery must know of a terminal batch; an empty file id is none."""
+    errors = answer.get("errors")
+    items = errors.get("data") if isinstance(errors, dict) else errors
+    return {
+        "output_file": str(answer.get("output_file_id") or ""),
+        "error_file": str(answer.get("error_file_id") or ""),
+        "errors": msgspec.json.encode(items if isinstance(items, list) else []).decode(),
+        **progress(answer),
+    }

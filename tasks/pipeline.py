@@ -2,6 +2,7 @@
 
     request                       one HTTP request; collected in bulk, or executed on queue `sync`
     collect ─▶ submit ─▶ poll ─▶ deliver        one chain for each batch
+    look                          polls now, because the upstream said so
     sweep                         sets going again what stands still
 
 Each is a few lines around a function that knows nothing of Celery. Arguments are ids only.
@@ -25,6 +26,8 @@ from tasks.models import BatchState
 
 logger = logging.getLogger(__name__)
 
+#: How often a hint waits for a look that is under way.
+LOOK_RETRIES = 3
 #: The stage that works on a batch in each state; the stages after it follow in the chain.
 STAGE = {
     BatchState.CLAIMED: "submit",
@@ -73,6 +76,21 @@ def submit(self: Task[Any, Any], batch_id: str) -> None:
 def poll(self: Task[Any, Any], batch_id: str) -> None:
     """Look at the batch until it is terminal."""
     _step(self, lambda: polling.poll(batch_id))
+
+
+@shared_task(name=message.LOOK_TASK, bind=True, max_retries=None)
+def look(self: Task[Any, Any], batch_id: str) -> None:
+    """Look at the batch now; if it has ended, go on from there at once."""
+    try:
+        if polling.look(batch_id):
+            start(batch_id, BatchState.ENDED)
+    except NotOurTurn as error:
+        if error.state == "held" and self.request.retries < LOOK_RETRIES:
+            # The look that is under way may have been answered before the batch ended.
+            raise self.retry(countdown=0.5) from None
+        raise Ignore(f"not our turn: {error.state}") from None
+    except (StoreUnavailable, redis.RedisError) as error:
+        raise Ignore("the store is away: the batch is polled anyway") from error
 
 
 @shared_task(name="tasks.deliver", bind=True, max_retries=None)

@@ -1,16 +1,18 @@
-"""Poll: one look at a submitted batch; the task repeats itself until the batch is terminal."""
+"""Poll: one look at a submitted batch; the task repeats itself until the batch is terminal.
+
+A batch that is late or near its deadline is cancelled, once the upstream is asked and then as often as it
+seems not to have heard; it is delivered when it has ended, whichever way that turns out.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
-import msgspec
-
-from tasks import batches
+from tasks import connections, outcomes, quota, stage, store
 from tasks.batches import Batch
-from tasks.errors import CredentialGone, NotOurTurn, UpstreamRefused, UpstreamTrouble
+from tasks.errors import NotOurTurn, UpstreamRefused, UpstreamTrouble
+from tasks.leases import Lease
 from tasks.models import BatchState
 from tasks.providers.openai import RUNNING, TERMINAL, OpenAI
 from tasks.settings import settings
@@ -21,6 +23,11 @@ logger = logging.getLogger(__name__)
 PAST: frozenset[str] = frozenset({BatchState.ENDED, BatchState.DELIVERING, BatchState.CLEANING, BatchState.DONE})
 #: Part of a batch's age that passes between two looks.
 PAUSE_PER_AGE = 0.05
+#: Longest pause while the upstream validates: most failures come to light then.
+VALIDATING_SECONDS = 2.0
+CANCELLING_SECONDS = 5.0
+#: A batch has been admitted when it is in one of these.
+ADMITTED = frozenset({"in_progress", "finalizing", "completed", "expired"})
 
 
 def poll(batch_id: str) -> float | None:
@@ -33,64 +40,104 @@ def poll(batch_id: str) -> float | None:
         NotOurTurn: another loop looks after it.
     """
     try:
-        with batches.lease(batch_id, BatchState.SUBMITTED) as held:
-            try:
-                answer = OpenAI(held.batch.group).retrieve(held.batch.upstream_id)
-            except UpstreamTrouble as error:
-                return held.back_off(error)
-            except (UpstreamRefused, CredentialGone) as error:
-                # A revoked key or a lost batch: the results may come back into reach.
-                return held.back_off(UpstreamTrouble(str(error), in_doubt=False))
-            status = str(answer.get("status") or "").lower()
-            progress = _progress(answer)
-            if status not in TERMINAL:
-                if status not in RUNNING:
-                    logger.warning("%s has the unknown status %r and is polled on", batch_id, status)
-                pause = pause_seconds(held.batch)
-                held.advance(
-                    BatchState.SUBMITTED,
-                    release=True,
-                    pause_seconds=pause,
-                    upstream_status=status,
-                    failures=0,
-                    **progress,
-                )
-                return pause
-            logger.info("%s is %s after %.1f s", batch_id, status, age_seconds(held.batch))
-            held.advance(
-                BatchState.ENDED,
-                release=True,
-                outcome="successful" if status == "completed" else "failed",
-                upstream_status=status,
-                output_file=answer.get("output_file_id") or "",
-                error_file=answer.get("error_file_id") or "",
-                errors=_errors(answer),
-                failures=0,
-                **progress,
-            )
+        return stage.run(batch_id, BatchState.SUBMITTED, work=_look)
     except NotOurTurn as error:
         if error.state not in PAST:
             raise
     return None
 
 
-def age_seconds(batch: Batch) -> float:
+def look(batch_id: str) -> bool:
+    """Look now, because the upstream says that the batch has ended; returns whether it has.
+
+    The loop that polls it is not disturbed: if the batch still runs, its next look stays due when it was.
+
+    Raises:
+        NotOurTurn: it is looked at just now, or has ended already.
+    """
+    return stage.run(batch_id, BatchState.SUBMITTED, work=_glance, early=True) is None
+
+
+def _glance(held: Lease) -> float | None:
+    batch = held.batch
+    answer = OpenAI(batch.group).retrieve(batch.upstream_id)
+    status = str(answer.get("status") or "").lower()
+    if status in TERMINAL:
+        _end(held, status, answer)
+        return None
+    logger.info("%s is still %s, whatever the event said", batch.id, status[:100])
+    held.advance(BatchState.SUBMITTED, release=True)  # the loop may look whenever it comes
+    return 0.0
+
+
+def _look(held: Lease) -> float | None:
+    batch, upstream = held.batch, OpenAI(held.batch.group)
+    answer = upstream.retrieve(batch.upstream_id)
+    status = str(answer.get("status") or "").lower()
+    if status in ADMITTED and batch.upstream_status not in ADMITTED:
+        quota.admitted(batch.id)
+    if status in TERMINAL:
+        _end(held, status, answer)
+        return None
+    if status not in RUNNING:
+        logger.warning("%s has the unknown status %r and is polled on", batch.id, status[:100])
+        connections.client().hincrby(f"{store.PREFIX}stats", "unknown_statuses")
+    now = store.now_ms()
+    if batch.is_over(now):
+        logger.error("%s is %s at its deadline and is given up", batch.id, status[:100])
+        stage.give_up(held, stage.deadline_reply())
+        return None
+    if batch.must_stop(now) and status != "cancelling":
+        _cancel(held, upstream, now)
+    pause = pause_seconds(held.batch, status, now)
+    held.advance(
+        BatchState.SUBMITTED,
+        release=True,
+        pause_seconds=pause,
+        upstream_status=status,
+        failures=0,
+        **outcomes.progress(answer),
+    )
+    return pause
+
+
+def _cancel(held: Lease, upstream: OpenAI, now_ms: int) -> None:
+    """Ask for an early end; whether that was heard, the next look tells."""
+    batch = held.batch
+    if not batch.cancel_at:
+        logger.warning("%s is cancelled: it is %s", batch.id, "late" if batch.is_late(now_ms) else "near its deadline")
+        held.advance(BatchState.SUBMITTED, cancel_at=now_ms)
+    try:
+        upstream.cancel(batch.upstream_id)
+    except (UpstreamTrouble, UpstreamRefused) as error:
+        logger.warning("%s could not be cancelled: %s", batch.id, error)
+
+
+def _end(held: Lease, status: str, answer: dict[str, Any]) -> None:
+    logger.info("%s is %s after %.1f s", held.batch.id, status, age_seconds(held.batch, store.now_ms()))
+    held.advance(
+        BatchState.ENDED,
+        release=True,
+        outcome="successful" if status == "completed" else "failed",
+        end=status,
+        upstream_status=status,
+        failures=0,
+        **outcomes.batch_fields(answer),
+    )
+
+
+def age_seconds(batch: Batch, now_ms: int) -> float:
     """Time since the upstream took the batch."""
-    return max(0.0, time.time() - batch.submitted / 1000)
+    return max(0.0, (now_ms - batch.submitted) / 1000)
 
 
-def pause_seconds(batch: Batch) -> float:
-    """A twentieth of the batch's age, within the configured bounds."""
+def pause_seconds(batch: Batch, status: str, now_ms: int) -> float:
+    """A twentieth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
     config = settings()
-    return min(config.poll_max_seconds, max(config.poll_min_seconds, age_seconds(batch) * PAUSE_PER_AGE))
-
-
-def _progress(answer: dict[str, Any]) -> dict[str, Any]:
-    counts = answer.get("request_counts") or {}
-    return {f"progress_{name}": int(counts.get(name) or 0) for name in ("total", "completed", "failed")}
-
-
-def _errors(answer: dict[str, Any]) -> str:
-    errors = answer.get("errors")
-    items = errors.get("data") if isinstance(errors, dict) else errors
-    return msgspec.json.encode(items if isinstance(items, list) else []).decode()
+    most = config.poll_max_seconds
+    if status == "validating":
+        most = max(config.poll_min_seconds, VALIDATING_SECONDS)
+    elif batch.cancel_at:
+        most = max(config.poll_min_seconds, CANCELLING_SECONDS)
+    pause = min(most, max(config.poll_min_seconds, age_seconds(batch, now_ms) * PAUSE_PER_AGE))
+    return min(pause, batch.seconds_left(now_ms) + 0.05)

@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import ssl
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,8 +51,27 @@ class Settings:
         25, "megabytes of input file that close a batch (1 to 200); a larger line travels alone"
     )
     max_body_mb: int = _setting(25, "megabytes of one request body (1 to 190); more is answered 413")
+    max_batches_per_hour: int = _setting(
+        2000,
+        "batches that one credential creates in an hour; as they run short, requests wait longer for company",
+    )
+    grace_seconds: float = _setting(
+        0.0,
+        "how long after acceptance a batch that is not done is cancelled and the rest of it sent by `FALLBACK`;"
+        " 0: never. `X-Batch-Max-Wait` says it for one request",
+    )
+    fallback: str = _setting(
+        "flex",
+        "how the rest of a batch that was too late is sent: `flex` (half price; `standard` where it is not to be had),"
+        " `standard` (full price) or `off` (answered 504)",
+    )
+    unbatchable: str = _setting(
+        "sync",
+        "what becomes of requests whose model or endpoint the upstream does not batch: `sync` (sent at full price)"
+        " or `reject` (answered with the upstream's refusal)",
+    )
     request_deadline_seconds: float = _setting(
-        93_600.0, "the front answers 504 this long after acceptance, at the latest"
+        93_600.0, "every request is answered this long after acceptance, at the latest: with 504 if need be"
     )
     result_ttl_seconds: int = _setting(172_800, "how long a reply can be fetched again after it was settled")
     poll_min_seconds: float = _setting(1.0, "shortest pause between two looks at a batch")
@@ -61,6 +81,12 @@ class Settings:
     )
     upstream_timeout_seconds: float = _setting(
         600.0, "longest silence of the upstream in a relayed call; longest time of a synchronous one"
+    )
+    sync_concurrency: int = _setting(50, "synchronous calls of one credential that run at the same time")
+    webhook_secrets: tuple[str, ...] = _setting(
+        (),
+        "comma-separated `whsec_…` secrets that sign the upstream's calls to `/webhooks/openai`; empty: it is closed",
+        secret=True,
     )
     max_waiting: int = _setting(
         18_000, "clients that one web process holds open, as far as `ulimit -n` lets it; more are answered 503"
@@ -93,6 +119,11 @@ class Settings:
         need(1 <= self.max_batch_mb <= 200, "max_batch_mb", "1 to 200")
         need(1 <= self.max_body_mb <= 190, "max_body_mb", "1 to 190")
         need(0 <= self.max_hold_seconds <= 3600, "max_hold_seconds", "0 to 3600")
+        need(0 <= self.grace_seconds < math.inf, "grace_seconds", "0 or more")
+        need(self.fallback in {"flex", "standard", "off"}, "fallback", "flex, standard or off")
+        need(self.unbatchable in {"sync", "reject"}, "unbatchable", "sync or reject")
+        for secret in self.webhook_secrets:
+            need(_is_webhook_secret(secret), "webhook_secrets", "whsec_ and base64 each, as the upstream shows it")
         need(0 < self.poll_min_seconds <= self.poll_max_seconds, "poll_min_seconds", "above 0 and at most POLL_MAX")
         need(self.log_level in {"DEBUG", "INFO", "WARNING", "ERROR"}, "log_level", "DEBUG, INFO, WARNING or ERROR")
         need(
@@ -171,8 +202,8 @@ class Settings:
 
 #: Must be above zero.
 POSITIVE = (
-    "request_deadline_seconds", "result_ttl_seconds", "max_line_attempts", "upstream_timeout_seconds",
-    "max_waiting", "web_processes", "redis_max_connections",
+    "max_batches_per_hour", "request_deadline_seconds", "result_ttl_seconds", "max_line_attempts",
+    "upstream_timeout_seconds", "sync_concurrency", "max_waiting", "web_processes", "redis_max_connections",
 )  # fmt: skip
 
 
@@ -189,6 +220,13 @@ def _text(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise SettingsError(f"{name}_FILE: cannot read {path}: {error.strerror}") from None
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        return secret.startswith("whsec_") and bool(b64decode(secret.removeprefix("whsec_") + "==", validate=False))
+    except ValueError:
+        return False
 
 
 def _words(text: str) -> tuple[str, ...]:

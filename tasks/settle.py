@@ -70,9 +70,9 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
     size = 0
     for request_id, owner, reply in replies:
         payload = encode(request_id, reply)
-        arguments += (request_id, owner, payload, reply.outcome)
+        arguments += (request_id, owner, payload, reply.outcome, reply.headers.get("x-batch-lane", ""))
         size += len(payload)
-        if size >= CHUNK_BYTES or len(arguments) >= 4 * CHUNK_LINES:
+        if size >= CHUNK_BYTES or len(arguments) >= 5 * CHUNK_LINES:
             settled += _settle(arguments)
             arguments, size = [], 0
     return settled + (_settle(arguments) if arguments else 0)
@@ -83,29 +83,30 @@ def _settle(arguments: Sequence[str | bytes]) -> int:
 
 
 def requeue(
-    request_ids: Sequence[str], owner: str, queue: str, *, counter: str = "", delay_seconds: float = 0.0
+    request_ids: Sequence[str], owner: str, queue: str, *, counter: str = "", lane: str = "", delay_seconds: float = 0.0
 ) -> int:
     """Queue requests again; returns how many still belonged to `owner`.
 
-    `counter` ("attempts" or "missing") is raised for each; the group stays open for `delay_seconds`.
+    `counter` ("attempts", "missing" or "late") is raised for each; with `lane` they leave their own for it,
+    and `queue` is that lane's; the group stays open for `delay_seconds`.
     """
     requeued = 0
     for start in range(0, len(request_ids), CHUNK_LINES):
         rows: list[str] = []
         for request_id in request_ids[start : start + CHUNK_LINES]:
             rows += (request_id, message.request_message(request_id, queue))
-        requeued += sum(_requeue(owner, counter, delay_seconds, rows))
+        requeued += sum(_requeue(owner, counter, lane, delay_seconds, rows))
     return requeued
 
 
-def release(request_id: str, owner: str, delay_seconds: float) -> None:
+def release(request_id: str, owner: str, delay_seconds: float, *, counter: str = "attempts") -> None:
     """Give a request of the synchronous lane back; the caller publishes its message with a countdown."""
-    _requeue(owner, "attempts", delay_seconds, [request_id, ""])
+    _requeue(owner, counter, "", delay_seconds, [request_id, ""])
 
 
-def _requeue(owner: str, counter: str, delay_seconds: float, rows: list[str]) -> list[int]:
+def _requeue(owner: str, counter: str, lane: str, delay_seconds: float, rows: list[str]) -> list[int]:
     patience = int((settings().max_hold_seconds + store.PATIENCE_SECONDS) * 1000)
-    done: list[int] = store.run("requeue", owner, counter, int(delay_seconds * 1000), patience, *rows)
+    done: list[int] = store.run("requeue", owner, counter, lane, int(delay_seconds * 1000), patience, *rows)
     return done
 
 

@@ -9,11 +9,15 @@ import math
 from typing import Any, Final
 
 from tasks import connections, store
+from tasks.models import Lane
 
 GROWTH: Final = math.log(1.03)
+#: How a batch can end: the upstream's words, and ours for one that it would not take, that was not worth
+#: submitting any more, or that did not end by its deadline.
+ENDS: Final = ("completed", "failed", "expired", "cancelled", "refused", "unsubmitted", "given_up")
 
 
-def snapshot() -> dict[str, dict[str, float]]:
+def snapshot() -> dict[str, dict[str, Any]]:
     """The figures of /stats; times are milliseconds from acceptance to settlement, or from claim to end."""
     pipeline = connections.client().pipeline(transaction=False)
     pipeline.hgetall(f"{store.PREFIX}stats")
@@ -22,6 +26,10 @@ def snapshot() -> dict[str, dict[str, float]]:
     raw, requests, batches = pipeline.execute()
     counters = {name.decode(): int(value) for name, value in raw.items()}
     synthesized = counters.get("requests_synthesized", 0)
+
+    def part(prefix: str, *names: str) -> dict[str, int]:
+        return {name: counters.get(prefix + name, 0) for name in names}
+
     return {
         "requests": {
             "total": counters.get("requests_total", 0),
@@ -36,8 +44,13 @@ def snapshot() -> dict[str, dict[str, float]]:
             "failed": counters.get("batches_failed", 0),
             **times(counters.get("batches_ms", 0), batches),
         },
+        "lanes": part("lane_", *Lane),
+        "ends": part("batches_ended_", *ENDS),
         "exceptions": {
             "requeued": counters.get("requests_requeued", 0),
+            "fallbacks": part("fallbacks_", Lane.SYNC, Lane.FLEX),
+            "over_quota": counters.get("batches_over_quota", 0),
+            "unknown_statuses": counters.get("unknown_statuses", 0),
             "possibly_double_paid": counters.get("possibly_double_paid", 0),
         },
     }

@@ -9,97 +9,123 @@ created anew only after its input file was deleted, which makes a late create fa
 
 from __future__ import annotations
 
-import base64
 import logging
 import tempfile
 from typing import IO
 
-import msgspec
-
-from tasks import batches, connections, jsonl, store
-from tasks.batches import Lease
+from tasks import batches, connections, jsonl, outcomes, stage, store, unbatchable
+from tasks.batches import encode_refusal
 from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
+from tasks.leases import Lease
 from tasks.models import BatchState, Reply
 from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI, input_filename
-from tasks.settle import error_reply
 
 logger = logging.getLogger(__name__)
 
+#: A batch's id at the upstream is known for as long as an event about it may come.
+UPSTREAM_ID_SECONDS = 14 * 86_400
+
 
 def submit(batch_id: str) -> float | None:
-    """Do what is left to do until the upstream has the batch.
+    """Do what is left to do until the upstream has the batch; see `stage.run` for what comes back."""
+    return stage.run(batch_id, BatchState.CLAIMED, BatchState.UPLOADING, BatchState.CREATING, work=_submit)
 
-    Returns:
-        None when the next stage may begin, else the seconds after which to try again.
 
-    Raises:
-        NotOurTurn: somebody else works on it, or it is further on.
-    """
-    with batches.lease(batch_id, BatchState.CLAIMED, BatchState.UPLOADING, BatchState.CREATING) as held:
-        try:
-            upstream = OpenAI(held.batch.group)
-            if held.batch.state is BatchState.CREATING:
-                try:
-                    pause = _resolve_doubt(held, upstream)
-                except UpstreamRefused as error:
-                    # Not the batch is refused but our look at it: it may run and cost, so it stays in doubt.
-                    raise UpstreamTrouble(str(error), in_doubt=True) from error
-                if pause:
-                    held.advance(BatchState.CREATING, release=True, pause_seconds=pause)
-                    return pause
-            if held.batch.state is BatchState.CLAIMED:
-                held.advance(BatchState.UPLOADING)
-            if held.batch.state is BatchState.UPLOADING:
-                _upload_and_create(held, upstream)
-        except UpstreamRefused as error:
-            refuse(held, Reply.of_upstream(error.status, error.headers, error.body))
-        except CredentialGone as error:
-            logger.error("%s cannot be submitted: %s", batch_id, error)
-            refuse(held, error_reply(401, "The stored credential of this request is gone.", code="credential_lost"))
-        except UpstreamTrouble as error:
-            return held.back_off(error)
+def _submit(held: Lease) -> float | None:
+    try:
+        upstream = OpenAI(held.batch.group)
+    except CredentialGone as error:
+        if held.batch.state is BatchState.CREATING:
+            raise  # it may run
+        logger.error("%s cannot be submitted: %s", held.batch.id, error)
+        refuse(held, stage.credential_reply())
+        return None
+    if held.batch.state is BatchState.CREATING:
+        adopted, pause = _resolve_doubt(held, upstream)
+        if adopted or pause:
+            return pause
+    if held.batch.must_stop(store.now_ms()):
+        # Nothing of it has been run: it ends as if the upstream had cancelled it.
+        held.advance(BatchState.ENDED, release=True, outcome="failed", end="unsubmitted", upstream_status="cancelled")
+        return None
+    known = unbatchable.refusal(held.batch.group.id)
+    if known is not None:
+        refuse(held, known, unbatchable=1)
+        return None
+    if held.batch.state is BatchState.CLAIMED:
+        held.advance(BatchState.UPLOADING)
+    _upload_and_create(held, upstream)
     return None
 
 
 def _upload_and_create(held: Lease, upstream: OpenAI) -> None:
     batch = held.batch
-    if not batch.input_file:
-        # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
-        held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
-        with tempfile.TemporaryFile() as form:
-            _write_form(form, batch.id, batch.group.endpoint)
-            input_file = upstream.upload(form, jsonl.CONTENT_TYPE)
-        held.advance(BatchState.UPLOADING, input_file=input_file)
-    held.advance(BatchState.CREATING, create_at=store.now_ms())
     try:
+        if not batch.input_file:
+            # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
+            held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
+            with tempfile.TemporaryFile() as form:
+                _write_form(form, batch.id, batch.group.endpoint)
+                input_file = upstream.upload(form, jsonl.CONTENT_TYPE)
+            held.advance(BatchState.UPLOADING, input_file=input_file)
+        held.advance(BatchState.CREATING, create_at=store.now_ms())
         upstream_id = upstream.create(batch.id, held.batch.input_file, batch.group.endpoint)
+    except UpstreamRefused as error:
+        _refused(held, error)
     except UpstreamTrouble as error:
-        if not error.in_doubt:
+        if error.answer is not None and outcomes.is_final(error.answer):
+            _refused(held, error.answer)
+            return
+        if held.batch.state is BatchState.CREATING and not error.in_doubt:
             held.advance(BatchState.UPLOADING)
         raise
-    _adopt(held, upstream_id)
+    else:
+        _adopt(held, upstream_id)
+
+
+def _refused(held: Lease, answer: UpstreamRefused) -> None:
+    """The upstream will not take it: its queue is full, or it never batches such requests, or they are wrong."""
+    if outcomes.is_queue_full(answer):
+        held.advance(
+            BatchState.ENDED, release=True, outcome="failed", end="refused", upstream_status="failed",
+            errors=outcomes.errors_of(answer), failures=0,
+        )  # fmt: skip
+        return
+    reply = Reply.of_upstream(answer.status, answer.headers, answer.body)
+    refuse(
+        held, reply, unbatchable=int(outcomes.is_unbatchable(answer, created=held.batch.state is BatchState.CREATING))
+    )
 
 
 def _adopt(held: Lease, upstream_id: str) -> None:
-    logger.info("%s is %s at the upstream, %d requests", held.batch.id, upstream_id, held.batch.count)
+    batch = held.batch
+    logger.info("%s is %s at the upstream, %d requests", batch.id, upstream_id, batch.count)
+    connections.client().set(f"{store.PREFIX}upstream:{upstream_id}", batch.id, ex=UPSTREAM_ID_SECONDS)
     held.advance(BatchState.SUBMITTED, release=True, upstream_id=upstream_id, failures=0)
 
 
-def _resolve_doubt(held: Lease, upstream: OpenAI) -> float | None:
-    """Find out what became of a "create" whose answer was lost; returns seconds to wait, if it is too early to say."""
+def _resolve_doubt(held: Lease, upstream: OpenAI) -> tuple[bool, float | None]:
+    """Find out what became of a "create" whose answer was lost.
+
+    Returns:
+        Whether the batch was found and adopted, and seconds to wait, if it is too early to say.
+    """
     batch = held.batch
-    found = upstream.find(batch.id, batch.since_seconds)
+    found = upstream.find(batch.id, batch.input_file, batch.since_seconds)
     if found is None:
         over_in = batch.create_at / 1000 + CALL_SECONDS - store.now_ms() / 1000
         if over_in > 0:
-            return over_in
+            held.advance(BatchState.CREATING, release=True, pause_seconds=over_in)
+            return False, over_in
+        # From here on a batch that turns up may fail for want of its file, and nobody is to blame for it.
+        held.advance(BatchState.CREATING, file_deleted=1)
         upstream.delete(batch.input_file)
-        found = upstream.find(batch.id, batch.since_seconds)
+        found = upstream.find(batch.id, batch.input_file, batch.since_seconds)
     if found is not None:
         _adopt(held, found)
     else:
-        held.advance(BatchState.UPLOADING, input_file="")
-    return None
+        held.advance(BatchState.UPLOADING, input_file="", file_deleted=0)
+    return found is not None, None
 
 
 def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
@@ -131,14 +157,15 @@ def _bodies(ids: list[str]) -> list[bytes | None]:
     return bodies
 
 
-def refuse(held: Lease, reply: Reply) -> None:
+def refuse(held: Lease, reply: Reply, *, unbatchable: int = 0) -> None:
     """End a batch that the upstream will not take; delivery settles its requests with the reply."""
     logger.warning("%s was refused with status %d", held.batch.id, reply.status)
-    held.advance(BatchState.ENDED, release=True, outcome="failed", refusal=encode_refusal(reply), failures=0)
-
-
-def encode_refusal(reply: Reply) -> str:
-    """A reply as text for the batch record."""
-    return msgspec.json.encode(
-        [reply.status, reply.headers, base64.b64encode(reply.body).decode(), reply.outcome]
-    ).decode()
+    held.advance(
+        BatchState.ENDED,
+        release=True,
+        outcome="failed",
+        end="refused",
+        refusal=encode_refusal(reply),
+        unbatchable=unbatchable,
+        failures=0,
+    )

@@ -1,4 +1,4 @@
-"""The synchronous lane: one request is sent to the upstream now, at full price.
+"""The synchronous lane: one request is sent to the upstream now, at full price or by flex.
 
 It is the body of `tasks.request`. The queue that its message lies in decides the lane: on
 `sync` a worker runs it, on `batch.<group>` the collector takes it up in bulk.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 
-from tasks import backoff, batches, connections, settle, store
-from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamTrouble
-from tasks.models import Group, Reply, new_id
+from tasks import backoff, batches, connections, flex, leases, message, settle, stage, store
+from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamTrouble, VaultError
+from tasks.models import Group, Lane, Reply, new_id
 from tasks.providers.openai import OpenAI
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
 
 SETTLE_TRIES = 20
+#: Answers that may come from something between us and a model that runs all the same.
+CUT_SHORT = frozenset({408, 502, 504})
 
 
 def send(request_id: str) -> float | None:
@@ -27,36 +29,81 @@ def send(request_id: str) -> float | None:
         None when it is settled, else the seconds after which to try again.
 
     Raises:
-        NotOurTurn: it is settled, in a batch, or being sent.
+        NotOurTurn: it is settled, in a batch, being sent, or waiting for a place among its credential's calls.
     """
     token = new_id()
-    length = int(batches.LEASE_SECONDS * 1000)
-    taken = store.run("run", request_id, token, length, "take")
+    length = int(leases.LEASE_SECONDS * 1000)
+    most = settings().sync_concurrency
+    taken = store.run("run", request_id, token, length, "take", most)
     if not taken:
         raise NotOurTurn
-    failures, *parts = (part.decode() for part in taken)
+    failures, lane, accepted, *parts = (part.decode() for part in taken)
     credential, endpoint, model, organization, project = parts
     group = Group(credential=credential, endpoint=endpoint, model=model, organization=organization, project=project)
     try:
-        if int(failures) >= settings().max_line_attempts:
-            raise UpstreamTrouble("its workers died too often", in_doubt=True)
-        with batches.renewing(lambda: bool(store.run("run", request_id, token, length, "renew"))):
-            body = connections.client().get(f"{store.PREFIX}body:{request_id}")
-            reply = OpenAI(group).send(endpoint, body, settings().upstream_timeout_seconds)
+        left = (int(accepted) + batches.deadline_ms() - store.now_ms()) / 1000
+        if left <= 0:
+            reply = stage.deadline_reply()
+        elif int(failures) >= settings().max_line_attempts:
+            reply = settle.error_reply(502, "The workers that sent this request died.", code="workers_died")
+        else:
+            with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
+                body = connections.client().get(f"{store.PREFIX}body:{request_id}")
+                reply = _send(OpenAI(group), endpoint, body, Lane(lane), left)
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:
-            pause = backoff.seconds(int(failures), error.retry_after_seconds)
-            logger.warning("%s is sent again in %.1f s: %s", request_id, pause, error)
-            if error.in_doubt and error.answer is None:
-                connections.client().hincrby(f"{store.PREFIX}stats", "possibly_double_paid")
-            settle.release(request_id, token, pause)
-            return pause
+            return _again(request_id, token, credential, int(failures), error)
         reply = _last_word(error)
+    except VaultError as error:
+        logger.error("%s waits for the vault key: %s", request_id, error)
+        settle.release(request_id, token, stage.VAULT_SECONDS, counter="")
+        return stage.VAULT_SECONDS
     except CredentialGone as error:
         logger.error("%s cannot be sent: %s", request_id, error)
-        reply = settle.error_reply(401, "The stored credential of this request is gone.", code="credential_lost")
-    _settle(request_id, token, _on_sync_lane(reply))
+        reply = stage.credential_reply()
+    _settle(request_id, token, reply)
+    _admit(credential, request_id)
     return None
+
+
+def _send(upstream: OpenAI, endpoint: str, body: bytes, lane: Lane, left_seconds: float) -> Reply:
+    """One call; two, when flex is not to be had."""
+    seconds = min(settings().upstream_timeout_seconds, left_seconds)
+    cheap = flex.body(endpoint, body) if lane is Lane.FLEX else None
+    if cheap is None:
+        return _by(Lane.SYNC, upstream.send(endpoint, body, seconds))
+    try:
+        reply = upstream.send(endpoint, cheap, seconds)
+        if not _may_be_standard(reply.status, reply.body):
+            return _by(Lane.FLEX, reply)
+    except UpstreamTrouble as error:
+        if error.answer is None or not _may_be_standard(error.answer.status, error.answer.body):
+            raise
+    return _by(Lane.SYNC, upstream.send(endpoint, body, seconds))
+
+
+def _may_be_standard(status: int, answer: bytes) -> bool:
+    return flex.is_unavailable(status, answer) and settings().fallback != "off"
+
+
+def _again(request_id: str, token: str, credential: str, failures: int, error: UpstreamTrouble) -> float:
+    """Give the request back; returns the seconds after which it is sent again."""
+    pause = backoff.seconds(failures, error.retry_after_seconds)
+    logger.warning("%s is sent again in %.1f s: %s", request_id, pause, error)
+    if error.in_doubt and (error.answer is None or error.answer.status in CUT_SHORT):
+        connections.client().hincrby(f"{store.PREFIX}stats", "possibly_double_paid")
+    settle.release(request_id, token, pause)
+    if error.answer is not None and error.answer.status == 429:
+        # What the upstream says to one call it says to all of this credential.
+        connections.client().set(f"{store.PREFIX}pause:{credential}", 1, px=max(1, int(pause * 900)))
+    _admit(credential, request_id)
+    return pause
+
+
+def _admit(credential: str, request_id: str) -> None:
+    """Let the next ones take the place of a call that has ended. If we die before that, the sweep calls them."""
+    length = int(leases.LEASE_SECONDS * 1000)
+    store.run("admit", credential, request_id, settings().sync_concurrency, length, message.request_template())
 
 
 def _settle(request_id: str, token: str, reply: Reply) -> None:
@@ -74,9 +121,9 @@ def _settle(request_id: str, token: str, reply: Reply) -> None:
 def _last_word(error: UpstreamTrouble) -> Reply:
     if error.answer is None:
         return settle.error_reply(502, "The upstream could not be reached.", code="upstream_unreachable")
-    return Reply.of_upstream(error.answer.status, error.answer.headers, error.answer.body)
+    return _by(Lane.SYNC, Reply.of_upstream(error.answer.status, error.answer.headers, error.answer.body))
 
 
-def _on_sync_lane(reply: Reply) -> Reply:
-    headers = {**reply.headers, "x-batch-lane": "sync"}
+def _by(lane: Lane, reply: Reply) -> Reply:
+    headers = {**reply.headers, "x-batch-lane": str(lane)}
     return Reply(status=reply.status, headers=headers, body=reply.body, outcome=reply.outcome)

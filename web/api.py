@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from flask import Blueprint, Response, current_app, request
 
-from tasks import vault
+from tasks import flex, vault
 from tasks.errors import BodyTooLarge, InvalidRequest
 from tasks.models import Group, Lane, Request
 from tasks.settings import Settings
@@ -17,7 +18,6 @@ bp = Blueprint("api", __name__)
 
 #: `OpenAI-` headers that a group carries; a line cannot carry any other.
 CARRIED_HEADERS = frozenset({"openai-organization", "openai-project"})
-LANES = {"batch": Lane.BATCH, "sync": Lane.SYNC}
 
 
 def batched() -> Response:
@@ -26,7 +26,7 @@ def batched() -> Response:
     credential = auth.credential(request.headers)
     if request.query_string or not _can_be_carried():
         return relay.relay()
-    lane = _lane()
+    lane, max_wait = _lane(), _max_wait()
     body = _body()
     parsed = parsing.parse(request.path, body)
     if parsed.background:
@@ -38,6 +38,7 @@ def batched() -> Response:
             model=parsed.model,
             organization=request.headers.get("OpenAI-Organization", ""),
             project=request.headers.get("OpenAI-Project", ""),
+            max_wait_seconds=max_wait,
         ),
         body=parsed.line,
         fingerprint=parsed.fingerprint,
@@ -78,7 +79,31 @@ def _can_be_carried() -> bool:
 
 
 def _lane() -> Lane:
-    mode = request.headers.get("X-Batch-Mode", "batch")
-    if mode not in LANES:
-        raise InvalidRequest(f"X-Batch-Mode must be one of {', '.join(LANES)}.", param="X-Batch-Mode")
-    return LANES[mode]
+    """What `X-Batch-Mode` asks for.
+
+    Raises:
+        InvalidRequest: there is no such lane, or not for this endpoint.
+    """
+    mode = request.headers.get("X-Batch-Mode", Lane.BATCH)
+    if mode not in set(Lane):
+        raise InvalidRequest(f"X-Batch-Mode must be one of {', '.join(Lane)}.", param="X-Batch-Mode")
+    if mode == Lane.FLEX and request.path not in flex.ENDPOINTS:
+        raise InvalidRequest(
+            f"X-Batch-Mode: flex is there for {' and '.join(sorted(flex.ENDPOINTS))} only.", param="X-Batch-Mode"
+        )
+    return Lane(mode)
+
+
+def _max_wait() -> float:
+    """What `X-Batch-Max-Wait` allows, else GRACE_SECONDS.
+
+    Raises:
+        InvalidRequest: it is no number of seconds.
+    """
+    config: Settings = current_app.extensions["settings"]
+    text = request.headers.get("X-Batch-Max-Wait")
+    if text is None:
+        return config.grace_seconds
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,3})?", text) or float(text) <= 0:
+        raise InvalidRequest("X-Batch-Max-Wait must be a number of seconds above 0.", param="X-Batch-Max-Wait")
+    return float(text)

@@ -4,25 +4,28 @@
 --
 -- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
 --       after which the sweep looks whether its message is still there,
---       number of groups, then per group: id, credential ref, sealed credential, endpoint, model,
---       organization, project; then per request: id, group id, lane, message, body, line bytes,
+--       what becomes of requests that cannot be batched ("sync" or "reject"), number of groups,
+--       then per group: id, credential ref, sealed credential, endpoint, model, organization, project,
+--       longest wait (s); then per request: id, group id, lane, message, body, line bytes,
 --       inputs, idempotency digest or "", fingerprint.
 -- Returns per request: "" accepted, "conflict", or the id of the request that it repeats.
 local prefix, max_requests, max_bytes, max_inputs = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local at = 9
-local touched = {}
+local at = 10
+local touched, diverted = {}, {}
 
-for _ = 1, tonumber(ARGV[8]) do
+for _ = 1, tonumber(ARGV[9]) do
   local id, credential = ARGV[at], ARGV[at + 1]
   local key = prefix .. 'group:' .. id
   redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
   redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
-    'organization', ARGV[at + 5], 'project', ARGV[at + 6])
+    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7])
   redis.call('EXPIRE', key, lifetime)
-  at = at + 7
+  local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
+  diverted[id] = unbatchable and ARGV[8] == 'sync'
+  at = at + 8
 end
 
 local replies, accepted = {}, 0
@@ -43,6 +46,10 @@ while ARGV[at] do
     end
     if reply == '' then
       accepted = accepted + 1
+      local queued = ARGV[at + 3]
+      if lane == 'batch' and diverted[group] then
+        lane, queued = 'sync', queued:gsub('"batch%.%x+"', '"sync"')
+      end
       redis.call('SET', prefix .. 'body:' .. id, ARGV[at + 4])
       redis.call('HSET', record, 'state', 'queued', 'owner', '', 'group', group, 'lane', lane,
         'accepted', now, 'queued', now, 'bytes', ARGV[at + 5], 'inputs', ARGV[at + 6])
@@ -51,10 +58,10 @@ while ARGV[at] do
         redis.call('HSET', record, 'idempotency', digest)
       end
       redis.call('ZADD', prefix .. 'standing', now + patience, id)
-      if lane == 'sync' then
-        redis.call('LPUSH', 'sync', ARGV[at + 3])
+      if lane ~= 'batch' then
+        redis.call('LPUSH', 'sync', queued)
       else
-        redis.call('LPUSH', 'batch.' .. group, ARGV[at + 3])
+        redis.call('LPUSH', 'batch.' .. group, queued)
         redis.call('ZADD', prefix .. 'groups', 'NX', now, group)
         local sum = touched[group] or { 0, 0 }
         touched[group] = { sum[1] + ARGV[at + 5], sum[2] + ARGV[at + 6] }

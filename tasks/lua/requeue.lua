@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
 -- Puts requests back into their queue: the upstream provably did not run them, or will be asked again.
 --
--- ARGV: key prefix, owner, counter to raise ("attempts", "missing" or ""), delay (ms) before the
---       group closes again, patience (ms) as in accept.lua, then per request: id, message ("": the caller sends it with a countdown).
+-- ARGV: key prefix, owner, counter to raise ("attempts", "missing", "late" or ""), lane to change to or "",
+--       delay (ms) before the group closes again, patience (ms) as in accept.lua, then per request:
+--       id, message ("": the caller sends it with a countdown).
 -- Returns per request: 1 queued again, 0 not ours any more.
-local prefix, owner, counter, delay = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local prefix, owner, counter, lane, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local replies, requeued = {}, 0
 
-for at = 6, #ARGV, 2 do
+for at = 7, #ARGV, 2 do
   local id = ARGV[at]
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'bytes', 'inputs', 'lane')
@@ -18,11 +19,16 @@ for at = 6, #ARGV, 2 do
     if counter ~= '' then
       redis.call('HINCRBY', record, counter, 1)
     end
-    local queue = r[6] == 'sync' and 'sync' or 'batch.' .. r[3]
+    if lane ~= '' then
+      redis.call('HSET', record, 'lane', lane, 'attempts', 0)
+      redis.call('HINCRBY', prefix .. 'stats', 'fallbacks_' .. lane, 1)
+      r[6] = lane
+    end
+    local queue = r[6] == 'batch' and 'batch.' .. r[3] or 'sync'
     if ARGV[at + 1] ~= '' then
       redis.call('LPUSH', queue, ARGV[at + 1])
     end
-    redis.call('ZADD', prefix .. 'standing', now + delay + ARGV[5], id)
+    redis.call('ZADD', prefix .. 'standing', now + delay + ARGV[6], id)
     if queue ~= 'sync' then
       local info = prefix .. 'group:' .. r[3]
       redis.call('ZADD', prefix .. 'groups', 'NX', now, r[3])

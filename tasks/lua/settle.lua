@@ -3,17 +3,20 @@
 -- Compare-and-set per request: whoever does not own it any more changes nothing.
 --
 -- ARGV: key prefix, Celery's result key prefix, lifetime of a reply (s),
---       then per request: id, owner, reply in Celery's result format, outcome.
+--       then per request: id, owner, reply in Celery's result format, outcome, lane that was paid for or "".
 -- Returns per request: 1 settled now, 0 not ours or settled before.
 local prefix, result_prefix, lifetime = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local replies, entry, outcomes, latencies, sum = {}, {}, {}, {}, 0
+local replies, entry, counts, latencies, sum = {}, {}, {}, {}, 0
+local function count(name)
+  counts[name] = (counts[name] or 0) + 1
+end
 
-for at = 4, #ARGV, 4 do
-  local id, payload, outcome = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+for at = 4, #ARGV, 5 do
+  local id, payload, lane = ARGV[at], ARGV[at + 2], ARGV[at + 4]
   local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'lane')
+  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency')
   if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] then
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
     redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
@@ -28,7 +31,10 @@ for at = 4, #ARGV, 4 do
     local bucket = math.floor(math.log(took + 1) / math.log(1.03))
     sum = sum + took
     latencies[bucket] = (latencies[bucket] or 0) + 1
-    outcomes[outcome] = (outcomes[outcome] or 0) + 1
+    count('requests_' .. ARGV[at + 3])
+    if lane ~= '' then
+      count('lane_' .. lane)
+    end
     entry[#entry + 1] = id .. ':' .. #payload
     replies[#replies + 1] = 1
   else
@@ -38,8 +44,8 @@ end
 
 if #entry > 0 then
   redis.call('XADD', prefix .. 'settled', 'MAXLEN', '~', 2000, '*', 'ids', table.concat(entry, ' '))
-  for outcome, n in pairs(outcomes) do
-    redis.call('HINCRBY', prefix .. 'stats', 'requests_' .. outcome, n)
+  for name, n in pairs(counts) do
+    redis.call('HINCRBY', prefix .. 'stats', name, n)
   end
   redis.call('HINCRBY', prefix .. 'stats', 'requests_ms', sum)
   for bucket, n in pairs(latencies) do

@@ -1,17 +1,29 @@
 #!lua flags=allow-oom
 -- Queues requests again that are in no queue although they should be: a worker took their message
--- and died. One that waits in a queue which is not empty is not lost, the queue is only busy; one that
--- was being sent is known to be lost when its lease is over. A message too many does no harm.
+-- and died. One that waits in a queue which is not empty is probably not lost, the queue is only busy: after
+-- a few looks its message is pushed all the same. One that was being sent is known to be lost when its lease
+-- is over. One that waits for a place is called by whoever ends; only if nobody is sending, it is called here.
+-- A message too many does no harm.
 --
 -- ARGV: key prefix, time (ms) until a request is looked at again, most,
---       message of tasks.request with ID and QUEUE in place of its id and queue.
+--       message of tasks.request with ID and QUEUE in place of its id and queue, looks that are a few.
 -- Returns the ids that were queued again.
 local prefix, again = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local queued, busy = {}, {}
+
+local function is_called_by_others(id, group)
+  local credential = redis.call('HGET', prefix .. 'group:' .. group, 'credential') or ''
+  if not redis.call('ZSCORE', prefix .. 'waiting:' .. credential, id) then
+    return false
+  end
+  return redis.call('ZCOUNT', prefix .. 'calls:' .. credential, now, '+inf') > 0
+end
+
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', now, 'LIMIT', 0, ARGV[3])) do
-  local r = redis.call('HMGET', prefix .. 'request:' .. id, 'state', 'lane', 'group')
+  local record = prefix .. 'request:' .. id
+  local r = redis.call('HMGET', record, 'state', 'lane', 'group')
   if r[1] == 'queued' or r[1] == 'running' then
     -- One that was being sent when its worker died is sent by the synchronous lane.
     local batched = r[1] == 'queued' and r[2] == 'batch'
@@ -19,7 +31,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', no
     if busy[queue] == nil then
       busy[queue] = redis.call('LLEN', queue) > 0
     end
-    if r[1] == 'running' or not busy[queue] then
+    local waits = r[1] == 'queued' and not batched and is_called_by_others(id, r[3])
+    local lost = r[1] == 'running' or not busy[queue]
+      or not batched and redis.call('HINCRBY', record, 'looks', 1) % tonumber(ARGV[5]) == 0
+    if lost and not waits then
       redis.call('LPUSH', queue, (ARGV[4]:gsub('ID', id):gsub('QUEUE', queue)))
       queued[#queued + 1] = id
     end

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from tasks import vault
-from tasks.errors import UpstreamRefused, UpstreamTrouble, VaultError
+from tasks.errors import UpstreamRefused, UpstreamTrouble
 from tasks.models import Group, Reply
 from tasks.providers import http
 
@@ -20,7 +20,8 @@ FILE_LIFETIME_SECONDS: Final = 3 * 86_400
 CALL_SECONDS: Final = 20.0
 #: An upload or download goes on while the lease is renewed.
 TRANSFER_SECONDS: Final = 1800.0
-LIST_PAGES: Final = 50
+#: A day of the most batches that an account may create.
+LIST_PAGES: Final = 500
 
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 RUNNING: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
@@ -36,14 +37,11 @@ class OpenAI:
 
     Raises:
         CredentialGone: there is no credential any more.
-        UpstreamTrouble: it cannot be opened until the operator restores the vault key.
+        VaultError: it cannot be opened until the operator restores the vault key.
     """
 
     def __init__(self, group: Group) -> None:
-        try:
-            self._headers = {"Authorization": vault.open_sealed(group.credential)}
-        except VaultError as error:
-            raise UpstreamTrouble(str(error), in_doubt=False, retry_after_seconds=30) from error
+        self._headers = {"Authorization": vault.open_sealed(group.credential)}
         if group.organization:
             self._headers["OpenAI-Organization"] = group.organization
         if group.project:
@@ -81,10 +79,16 @@ class OpenAI:
         """The batch as it is now."""
         return self._json("GET", f"/v1/batches/{upstream_id}")
 
-    def find(self, batch_id: str, since_seconds: float) -> str | None:
+    def cancel(self, upstream_id: str) -> dict[str, Any]:
+        """Ask the upstream to stop the batch; the batch as it is then."""
+        return self._json("POST", f"/v1/batches/{upstream_id}/cancel")
+
+    def find(self, batch_id: str, input_file: str, since_seconds: float) -> str | None:
         """The upstream's id of our batch, if it has one that was created after `since_seconds` (Unix time)."""
         for batch in self._listed("/v1/batches", since_seconds):
-            if (batch.get("metadata") or {}).get(METADATA_KEY) == batch_id:
+            metadata = batch.get("metadata")
+            ours = isinstance(metadata, dict) and metadata.get(METADATA_KEY) == batch_id
+            if ours or (input_file and batch.get("input_file_id") == input_file):
                 return _id(batch)
         return None
 
@@ -100,7 +104,8 @@ class OpenAI:
             page = self._json("GET", path, params={"limit": 100, **query, **after})
             items = [item for item in page.get("data") or [] if isinstance(item, dict)]
             yield from items
-            if not items or not page.get("has_more") or items[-1].get("created_at", 0) < since_seconds:
+            created = items[-1].get("created_at") if items else 0.0
+            if not page.get("has_more") or (isinstance(created, int | float) and created < since_seconds):
                 return
             after = {"after": str(items[-1]["id"])}
         raise UpstreamTrouble(f"GET {path}: the list does not end", in_doubt=False)

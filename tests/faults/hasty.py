@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from celery import Celery
 
-from tasks import batches, delivery, store, submission
+from tasks import batches, delivery, leases, store, submission
 from tasks.providers import openai
 
 SHORTENED = (
-    (batches, "LEASE_SECONDS", 1.5),
-    (batches, "RENEW_SECONDS", 0.3),
+    (leases, "LEASE_SECONDS", 1.5),
+    (leases, "RENEW_SECONDS", 0.3),
     (batches, "SLACK_SECONDS", 0.7),
     (store, "PATIENCE_SECONDS", 0.7),
     (openai, "CALL_SECONDS", 1.0),

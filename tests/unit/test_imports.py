@@ -13,13 +13,15 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
     "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
-    "tasks.settle", "tasks.accept", "tasks.results", "tasks.batches",
-    "tasks.jsonl", "tasks.outcomes", "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
+    "tasks.settle", "tasks.accept", "tasks.results", "tasks.hints", "tasks.batches", "tasks.leases", "tasks.stage",
+    "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
+    "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
+    "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
     "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
     "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
-    "web.api", "web.stats", "web.health", "web.app", "web.worker", "web.gunicorn.conf",
+    "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
 STAGES = {"tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper"}
