@@ -1,7 +1,11 @@
 """Celery's configuration: the pipeline's queues, routes and clock on one page."""
 
+from kombu.transport import TRANSPORT_ALIASES
+
 from tasks.settings import settings
 
+# By name: Celery reads this file before gevent has patched what redis-py imports.
+TRANSPORT_ALIASES.update(redis="tasks.transport:Transport", rediss="tasks.transport:Transport")
 broker_url = settings().celery_redis
 result_backend = settings().celery_redis
 broker_use_ssl = redis_backend_use_ssl = settings().redis_tls or None

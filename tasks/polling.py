@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from tasks import connections, outcomes, quota, stage, store
+from tasks import outcomes, quota, stage, store
 from tasks.batches import Batch
 from tasks.errors import NotOurTurn, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
@@ -81,7 +81,7 @@ def _look(held: Lease) -> float | None:
         return None
     if status not in RUNNING:
         logger.warning("%s has the unknown status %r and is polled on", batch.id, status[:100])
-        connections.client().hincrby(f"{store.PREFIX}stats", "unknown_statuses")
+        store.run("count", "unknown_statuses")
     now = store.now_ms()
     if batch.is_over(now):
         logger.error("%s is %s at its deadline and is given up", batch.id, status[:100])

@@ -22,9 +22,6 @@ from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI, 
 
 logger = logging.getLogger(__name__)
 
-#: A batch's id at the upstream is known for as long as an event about it may come.
-UPSTREAM_ID_SECONDS = 14 * 86_400
-
 
 def submit(batch_id: str) -> float | None:
     """Do what is left to do until the upstream has the batch; see `stage.run` for what comes back."""
@@ -100,7 +97,6 @@ def _refused(held: Lease, answer: UpstreamRefused) -> None:
 def _adopt(held: Lease, upstream_id: str) -> None:
     batch = held.batch
     logger.info("%s is %s at the upstream, %d requests", batch.id, upstream_id, batch.count)
-    connections.client().set(f"{store.PREFIX}upstream:{upstream_id}", batch.id, ex=UPSTREAM_ID_SECONDS)
     held.advance(BatchState.SUBMITTED, release=True, upstream_id=upstream_id, failures=0)
 
 

@@ -91,19 +91,18 @@ def _again(request_id: str, token: str, credential: str, failures: int, error: U
     pause = backoff.seconds(failures, error.retry_after_seconds)
     logger.warning("%s is sent again in %.1f s: %s", request_id, pause, error)
     if error.in_doubt and (error.answer is None or error.answer.status in CUT_SHORT):
-        connections.client().hincrby(f"{store.PREFIX}stats", "possibly_double_paid")
+        store.run("count", "possibly_double_paid")
     settle.release(request_id, token, pause)
-    if error.answer is not None and error.answer.status == 429:
-        # What the upstream says to one call it says to all of this credential.
-        connections.client().set(f"{store.PREFIX}pause:{credential}", 1, px=max(1, int(pause * 900)))
-    _admit(credential, request_id)
+    # What a 429 says to one call it says to all of this credential.
+    limited = error.answer is not None and error.answer.status == 429
+    _admit(credential, request_id, pause_seconds=pause * 0.9 if limited else 0.0)
     return pause
 
 
-def _admit(credential: str, request_id: str) -> None:
+def _admit(credential: str, request_id: str, *, pause_seconds: float = 0.0) -> None:
     """Let the next ones take the place of a call that has ended. If we die before that, the sweep calls them."""
-    length = int(leases.LEASE_SECONDS * 1000)
-    store.run("admit", credential, request_id, settings().sync_concurrency, length, message.request_template())
+    length, pause = int(leases.LEASE_SECONDS * 1000), int(pause_seconds * 1000)
+    store.run("admit", credential, request_id, settings().sync_concurrency, length, message.request_template(), pause)
 
 
 def _settle(request_id: str, token: str, reply: Reply) -> None:

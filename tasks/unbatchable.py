@@ -15,9 +15,7 @@ REMEMBERED_SECONDS = 3600
 
 def remember(group_id: str, reply: Reply) -> None:
     """Note the upstream's refusal. The group is known by credential: another caller's key may have other models."""
-    until = store.now_ms() + REMEMBERED_SECONDS * 1000
-    key = f"{store.PREFIX}group:{group_id}"
-    connections.client().hset(key, mapping={"unbatchable_until": until, "unbatchable": encode_refusal(reply)})
+    store.run("unbatchable", group_id, encode_refusal(reply), REMEMBERED_SECONDS * 1000)
 
 
 def refusal(group_id: str) -> Reply | None:

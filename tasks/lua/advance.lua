@@ -27,6 +27,10 @@ if state == 'creating' and expected ~= 'creating' and redis.call('HINCRBY', key,
   -- The claim counted the first one.
   redis.call('ZADD', prefix .. 'creations:' .. r[7], now, batch .. ':' .. ARGV[13])
 end
+if state == 'submitted' and expected ~= 'submitted' then
+  -- Known for as long as an event about it may come.
+  redis.call('SET', prefix .. 'upstream:' .. redis.call('HGET', key, 'upstream_id'), batch, 'EX', 1209600)
+end
 if state == 'ended' then
   redis.call('HDEL', prefix .. 'flight:' .. (r[6] or ''), batch)
 end

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from tasks import batches, collector, message, settle, store, sweeper
+from tasks import batches, collector, leases, message, settle, store, sweeper
 from tasks.accept import Acceptor
 from tasks.errors import IdempotencyConflict, NotOurTurn, StoreUnavailable
 from tasks.models import BatchState, Group, Lane, Reply, Request
@@ -146,9 +146,9 @@ def test_one_worker_at_a_time_holds_a_batch() -> None:
     batch_id = batches.claim(GROUP.id)
     assert batch_id
     with (
-        batches.lease(batch_id, BatchState.CLAIMED),
+        leases.lease(batch_id, BatchState.CLAIMED),
         pytest.raises(NotOurTurn),
-        batches.lease(batch_id, BatchState.CLAIMED),
+        leases.lease(batch_id, BatchState.CLAIMED),
     ):
         pass
 
@@ -157,7 +157,7 @@ def test_a_lost_lease_changes_nothing(redis_client: Any) -> None:
     accept(make_request())
     batch_id = batches.claim(GROUP.id)
     assert batch_id
-    with batches.lease(batch_id, BatchState.CLAIMED) as held:
+    with leases.lease(batch_id, BatchState.CLAIMED) as held:
         redis_client.hset(f"lp:batch:{batch_id}", "lease", "another")
         with pytest.raises(NotOurTurn):
             held.advance(BatchState.UPLOADING)
@@ -170,13 +170,13 @@ def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sw
     redis_client.delete(message.SYNC_QUEUE)
     redis_client.lpush(message.SYNC_QUEUE, "another's: the lane is busy")
     for request in requests:
-        assert store.run("run", request.id, "dead", -1, "take")
+        assert store.run("run", request.id, "dead", -1, "take", 50)
 
     sweeper.standing_requests()
 
     assert redis_client.llen(message.SYNC_QUEUE) == 21
-    assert store.run("run", requests[0].id, "alive", 60_000, "take")
-    assert not store.run("run", requests[0].id, "second", 60_000, "take")
+    assert store.run("run", requests[0].id, "alive", 60_000, "take", 50)
+    assert not store.run("run", requests[0].id, "second", 60_000, "take", 50)
     assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"
 
 
@@ -272,7 +272,7 @@ def test_an_accept_whose_answer_is_lost_is_refused_and_taken_back(
 
 def test_a_claim_whose_answer_was_lost_takes_nothing_more(redis_client: Any) -> None:
     accept(make_request())
-    arguments = (GROUP.id, "b" * 32, 1, 1_000_000, 50_000, 0, 1000)
+    arguments = (GROUP.id, "b" * 32, 1, 1_000_000, 50_000, 0, 1000, 60_000, 2000, 3_600_000, 5)
     assert store.run("claim", *arguments) == 1
     accept(make_request())
 
@@ -285,16 +285,16 @@ def test_a_claim_whose_answer_was_lost_takes_nothing_more(redis_client: Any) -> 
 def test_a_late_renewal_does_not_take_a_released_request_back(redis_client: Any) -> None:
     request = make_request(lane=Lane.SYNC)
     accept(request)
-    assert store.run("run", request.id, "worker", 60_000, "take")
+    assert store.run("run", request.id, "worker", 60_000, "take", 50)
     settle.release(request.id, "worker", 1.0)
 
-    assert not store.run("run", request.id, "worker", 60_000, "renew")
+    assert not store.run("run", request.id, "worker", 60_000, "renew", 50)
     assert redis_client.hget(f"lp:request:{request.id}", "state") == b"queued"
 
 
 def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(batches, "LEASE_SECONDS", 5.0)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 5.0)
     renewed = threading.Event()
     tries: list[int] = []
 
@@ -305,5 +305,5 @@ def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeyp
         renewed.set()
         return True
 
-    with batches.renewing(renew):
+    with leases.renewing(renew):
         assert renewed.wait(5)

@@ -64,7 +64,7 @@ class Model(RuleBasedStateMachine):
     @rule(target=owners, request_id=ids)
     def run(self, request_id: str) -> str:
         token = new_id()
-        taken = bool(store.run("run", request_id, token, 60_000, "take"))
+        taken = bool(store.run("run", request_id, token, 60_000, "take", 50))
         assert taken == (self.requests[request_id][0] == "queued")
         if taken:
             self.requests[request_id] = ["running", token]
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
         for waiting in self.redis.zrange("lp:standing", 0, -1):
             self.redis.zadd("lp:standing", {waiting: 0})
         before = {i: list(v) for i, v in self.requests.items()}
-        store.run("standing", 1000, 1000, message.request_message("ID", "QUEUE"))
+        store.run("standing", 1000, 1000, message.request_template(), 3)
         assert before == self.requests
 
     def lane(self, request_id: str) -> str:
