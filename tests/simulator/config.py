@@ -33,6 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     flex_unavailable: bool = False  # synchronous calls with service_tier "flex" get 429 resource_unavailable
     dimensions: Annotated[int, msgspec.Meta(ge=1)] = 8  # of an embedding that does not ask for another number
     reply_bytes: Count = 0  # size of an extra field "padding" in every answer
+    list_lags: bool = False  # a batch is not in the list before its input file was deleted
     gzip: bool = False  # compress file downloads for clients that accept it
     webhook_url: str = ""  # where batch.completed and its kin are sent
     webhook_secret: str = ""  # whsec_BASE64, signs them

@@ -31,6 +31,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rename_status: dict[str, str] = msgspec.field(default_factory=dict)  # true status -> reported status
     expire_after: float | None = None  # instead of the configuration's
     expire_frac: float | None = None  # instead of the configuration's
+    enqueued_limit: int | None = None  # instead of the configuration's
+    cancel_delay: float | None = None  # instead of the configuration's
     omit_unfinished: bool = False  # lines that did not run are in neither file
     drop: int = 0  # so many lines ran (and cost) but are in neither file
     garble: int = 0  # so many output lines are cut in the middle

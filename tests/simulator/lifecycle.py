@@ -106,7 +106,9 @@ class Batch:
             return self.status, math.inf
         following, delay = NEXT[self.status]
         entered = self.at[self.status]
-        leaves = math.inf if self.status == self._stuck_in else entered + getattr(self.config, delay)
+        seconds = getattr(self.end, delay, None)
+        seconds = getattr(self.config, delay) if seconds is None else seconds
+        leaves = math.inf if self.status == self._stuck_in else entered + seconds
         leaves = max(entered, min(leaves, self.released_at))
         if self.status in EXPIRING and self.expires_at < leaves:
             return Status.EXPIRED, max(entered, self.expires_at)

@@ -43,6 +43,7 @@ class State:
         self.log: deque[dict[str, Any]] = deque(maxlen=MAX_LOG)
         self.calls: Counter[str] = Counter()
         self.sync_requests = 0
+        self.sync_now = self.sync_most = 0  # synchronous calls under way, and the most there ever were
         self.events: deque[tuple[str, str]] = deque(maxlen=MAX_LOG)  # (type, batch id), webhooks to send
         self.config = self._initial
         self.script = Script(self.config.faults)
@@ -113,7 +114,7 @@ class State:
         batch = self.batches.get(batch_id)
         if batch is None or batch.key != key:
             return None
-        if self.config.enqueued_limit:  # what the key's other batches still hold decides about this one
+        if self.config.enqueued_limit or batch.end.enqueued_limit:  # what the key's other batches still hold decides about this one
             self.look_at(other for other in self.batches.values() if other.key == key)
         self.look_at([batch])
         return batch
@@ -158,7 +159,8 @@ class State:
 
     def _hold_to_limit(self, batch: Batch, at: float) -> None:
         """Refuse a batch that would hold more lines than its key and model may have in unfinished batches."""
-        limit, lines = self.config.enqueued_limit, len(batch.checked.lines)
+        limit = self.config.enqueued_limit if batch.end.enqueued_limit is None else batch.end.enqueued_limit
+        lines = len(batch.checked.lines)
         if not limit or batch.checked.problems:
             return
         held = sum(

@@ -44,7 +44,10 @@ def create() -> dict[str, Any]:
 @bp.get("/v1/batches")
 def list_batches() -> dict[str, Any]:
     """The key's batches, newest first."""
-    return page(state().batches_of(caller()), lambda batch: batch.id, _show, MAX_PAGE)
+    found = state().batches_of(caller())
+    if state().config.list_lags:
+        found = [batch for batch in found if batch.input.id not in state().files]
+    return page(found, lambda batch: batch.id, _show, MAX_PAGE)
 
 
 @bp.get("/v1/batches/<id>")

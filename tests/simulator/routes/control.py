@@ -29,6 +29,7 @@ def stats() -> dict[str, Any]:
         "files": [] if brief else [file.filename for file in memory.files.values()],
         "billed": memory.ledger.as_json(),
         "sync_requests": memory.sync_requests,
+        "sync_most": memory.sync_most,
         "calls": dict(memory.calls),
     }
 

@@ -26,7 +26,11 @@ ECHOED = ("openai-", "idempotency-", "x-batch-", "x-client-", "x-stainless-retry
 def complete() -> Response:
     """Answer one request at once."""
     endpoint, body, config = request.path, json_body(), state().config
+    memory = state()
+    memory.sync_now += 1
+    memory.sync_most = max(memory.sync_most, memory.sync_now)
     sleep(config.sync_delay)
+    memory.sync_now -= 1
     model = model_of(endpoint, body)
     if model.startswith("no-such"):
         message = f"The model `{model}` does not exist or you do not have access to it."
