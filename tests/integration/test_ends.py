@@ -182,9 +182,7 @@ def test_an_account_without_money_is_told_so_at_once(case: Case, path: str) -> N
 
 
 def test_a_full_queue_that_is_said_on_create_is_waited_out(case: Case) -> None:
-    case[1].configure(
-        faults=[{"path": "POST /v1/batches", "kind": "429", "code": "token_limit_exceeded", "count": 1}]
-    )
+    case[1].configure(faults=[{"path": "POST /v1/batches", "kind": "429", "code": "token_limit_exceeded", "count": 1}])
 
     assert_all_right(post_many(case, "queue", 3), "queue")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
@@ -166,7 +167,7 @@ def test_a_429_pauses_all_calls_of_the_credential_for_as_long_as_it_says(case: C
 
     assert_all_right(answers, "paused")
     calls = [entry["at"] for entry in case[1].log() if entry["path"] == "/v1/chat/completions"]
-    gaps = [later - earlier for earlier, later in zip(calls, calls[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(calls)]
     assert max(gaps) >= 1.5
     assert len(calls) <= 8 + 3
 

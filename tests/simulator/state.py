@@ -114,7 +114,9 @@ class State:
         batch = self.batches.get(batch_id)
         if batch is None or batch.key != key:
             return None
-        if self.config.enqueued_limit or batch.end.enqueued_limit:  # what the key's other batches still hold decides about this one
+        if (
+            self.config.enqueued_limit or batch.end.enqueued_limit
+        ):  # what the key's other batches still hold decides about this one
             self.look_at(other for other in self.batches.values() if other.key == key)
         self.look_at([batch])
         return batch

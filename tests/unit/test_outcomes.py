@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tasks import jsonl, outcomes
+from tasks.errors import UpstreamRefused
 from tasks.models import Outcome
 
 
@@ -91,6 +92,59 @@ def test_other_failures_settle_all_with_the_status_that_a_direct_call_would_have
     assert plan.all is not None
     assert plan.all.status == status
     assert plan.all.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("code", ["model_not_found", "unsupported_endpoint"])
+def test_what_cannot_be_batched_is_told_from_what_is_wrong_though_it_names_lines(code: str) -> None:
+    plan = failed({"code": code, "message": "why", "line": 1})
+
+    assert plan.unbatchable
+    assert plan.all is not None
+    assert not plan.lines
+
+
+def refusal(status: int, **error: object) -> UpstreamRefused:
+    return UpstreamRefused(status, json.dumps({"error": error} if error else "nothing").encode(), {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "created", "unbatchable"),
+    [
+        (refusal(404, message="x"), True, True),
+        (refusal(405), True, True),
+        (refusal(404, code="unknown_url"), False, True),
+        (refusal(404), False, True),
+        (refusal(404, message="No such project.", code="project_not_found"), False, False),
+        (refusal(400, param="endpoint", message="not one of"), True, True),
+        (refusal(400, param="input_file_id"), True, False),
+        (refusal(400, code="model_not_supported"), True, True),
+        (refusal(401, code="invalid_api_key"), True, False),
+    ],
+)
+def test_a_refusal_says_whether_such_requests_can_be_batched_at_all(
+    answer: UpstreamRefused, created: bool, unbatchable: bool
+) -> None:
+    assert outcomes.is_unbatchable(answer, created=created) is unbatchable
+
+
+@pytest.mark.parametrize(
+    ("answer", "final"),
+    [
+        (refusal(429, code="insufficient_quota"), True),
+        (refusal(429, type="insufficient_quota"), True),
+        (refusal(429, code="token_limit_exceeded"), True),
+        (refusal(429, code="rate_limit_exceeded", message="Limit 3 / min"), False),
+        (refusal(501), True),
+        (refusal(503), False),
+    ],
+)
+def test_some_of_what_sounds_like_not_now_means_not_at_all(answer: UpstreamRefused, final: bool) -> None:
+    assert outcomes.is_final(answer) is final
+
+
+@pytest.mark.parametrize("counts", [None, [], "3", {"total": "x", "completed": -1, "failed": 1.5}])
+def test_request_counts_that_make_no_sense_count_nothing(counts: object) -> None:
+    assert set(outcomes.progress({"request_counts": counts}).values()) == {0}
 
 
 def test_a_failure_without_any_error_settles_all() -> None:
