@@ -29,7 +29,7 @@ def case(_stack: tuple[Stack, Simulator], api_key: str) -> Case:
 
 
 def nothing_is_paid_twice(upstream: Simulator) -> bool:
-    return upstream.stats()["billed"]["more_than_once"] == []
+    return bool(upstream.stats()["billed"]["more_than_once"] == [])
 
 
 def test_a_batch_in_which_every_line_failed_has_no_output_file_and_every_caller_gets_their_error(case: Case) -> None:
