@@ -3,15 +3,24 @@
 Every change of more than one key, and every compare-and-set, is a script in `lua/`; times are
 Redis' own clock in milliseconds. Keys (prefix `lp:`):
 
-    request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing,
+    request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing, looks,
                                  idempotency, settled; RESULT_TTL_SECONDS once settled
     body:<id>            string  the line's body; gone when the request is settled
-    group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before
+    group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before;
+                                 unbatchable, unbatchable_until: the upstream does not batch such requests
     groups               zset    groups with queued requests -> when the oldest was queued
     batch:<id>           hash    the batch record: see models.BatchState; 7 days once done
     batches              zset    batches that are not done -> when the sweep takes them up
     lines:<batch id>     list    request ids in the order of the input file; gone when done
+    upstream:<id>        string  our id of an upstream batch; 14 days
+    event:<id>           string  a webhook event that was taken; 15 minutes
+    quota:<digest>       hash    what is known of the upstream's queue for a credential and model; 1 day
+    flight:<digest>      hash    what is in that queue: batch id -> "lines bytes admitted since"
+    creations:<ref>      zset    a credential's batches of the last hour -> when they were claimed
     standing             zset    requests that are queued or being sent -> when the sweep looks after them
+    calls:<ref>          zset    a credential's synchronous calls -> when their lease ends
+    waiting:<ref>        zset    requests that wait for a place among them -> when they were queued
+    pause:<ref>          string  nobody of the credential is called while it lives: the upstream said 429
     credential:<ref>     string  a sealed Authorization header
     idempotency:<digest> string  "<request id> <fingerprint>"
     settled              stream  ids and sizes of the latest replies, read by every web process
