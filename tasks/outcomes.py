@@ -122,7 +122,9 @@ def _validation_reply(item: dict[str, Any]) -> Reply:
 def is_final(answer: UpstreamRefused) -> bool:
     """Whether a "not now" to upload or create means "not at all", or "not so much": nothing to repeat as it is."""
     error = _error_of(answer)
-    return answer.status == 501 or error.get("code") in QUOTA or error.get("type") in QUOTA or _queue_full(error)
+    if answer.status >= 500:
+        return answer.status == 501
+    return error.get("code") in QUOTA or error.get("type") in QUOTA or _queue_full(error)
 
 
 def is_queue_full(answer: UpstreamRefused) -> bool:

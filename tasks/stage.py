@@ -21,8 +21,8 @@ from tasks.settle import error_reply
 logger = logging.getLogger(__name__)
 
 VAULT_SECONDS = 30.0
-#: In these states there is nobody left to answer.
-ANSWERED = frozenset({BatchState.CLEANING, BatchState.DONE})
+#: Tries to delete the files; after that their own expiry at the upstream does it.
+CLEANING_TRIES = 20
 
 
 def run(batch_id: str, *states: BatchState, work: Callable[[Lease], float | None], early: bool = False) -> float | None:
@@ -58,10 +58,16 @@ def run(batch_id: str, *states: BatchState, work: Callable[[Lease], float | None
 
 def _later(held: Lease, why: str, retry_after_seconds: float | None, last_word: Reply) -> float | None:
     batch = held.batch
-    if batch.state in ANSWERED or not batch.is_over(store.now_ms()):
+    if batch.state is BatchState.CLEANING:  # everybody is answered
+        if batch.failures + 1 < CLEANING_TRIES:
+            return held.back_off(why, retry_after_seconds)
+        logger.error("%s: its files could not be deleted and will expire at the upstream: %s", batch.id, why)
+        held.advance(BatchState.DONE, release=True)
+    elif not batch.is_over(store.now_ms()):
         return held.back_off(why, retry_after_seconds)
-    logger.error("%s is given up at its deadline: %s", batch.id, why)
-    give_up(held, last_word)
+    else:
+        logger.error("%s is given up at its deadline: %s", batch.id, why)
+        give_up(held, last_word)
     return None
 
 
