@@ -8,7 +8,8 @@ LlmProxyError
 │   ├── InvalidRequest       400
 │   ├── MissingCredential    401
 │   ├── IdempotencyConflict  422
-│   └── BodyTooLarge         413
+│   ├── BodyTooLarge         413
+│   └── UnsupportedEncoding  415
 ├── Unavailable          the caller tries again later (503 with Retry-After)
 │   ├── StoreUnavailable     Redis is away or full
 │   ├── TooManyWaiting       this process holds as many clients as it may
@@ -73,6 +74,13 @@ class BodyTooLarge(ClientError):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedEncoding(ClientError):
+    """A body to be batched came compressed."""
+
+    status = 415
+    code = "unsupported_content_encoding"
 
 
 class IdempotencyConflict(ClientError):
