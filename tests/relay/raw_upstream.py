@@ -1,0 +1,118 @@
+"""An upstream on bare sockets: it remembers every byte of a request and answers what the test says, broken or not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from tests.relay.wire import Head, pieces, read_head
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@dataclass
+class Call:
+    """One request.
+
+    Attributes:
+        connection: the number of the connection that it came by.
+        body: what has been read of it.
+        gone: set when the front closes the connection.
+    """
+
+    head: Head
+    connection: int
+    sock: socket.socket
+    stream: BinaryIO
+    body: bytes = b""
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes; not kept."""
+        return pieces(self.stream, self.head)
+
+    def read(self) -> bytes:
+        """All of the body."""
+        self.body = b"".join(self.pieces())
+        return self.body
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def wait_for_end(self) -> None:
+        """Read until the front closes."""
+        with contextlib.suppress(OSError):
+            while self.stream.read(1):
+                pass
+        self.gone.set()
+
+
+def plain(call: Call) -> None:
+    """Read everything and answer 200."""
+    call.read()
+    call.send(OK)
+
+
+class RawUpstream:
+    """Listens on a free port; each connection has a thread.
+
+    Attributes:
+        handler: answers a call; afterwards the connection takes the next request.
+    """
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.handler: Callable[[Call], None] = plain
+        self.calls: list[Call] = []
+        self.arrived = threading.Condition()
+        self._connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connections += 1
+                threading.Thread(target=self._serve, args=(sock, self._connections), daemon=True).start()
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        stream = sock.makefile("rb")
+        with sock, stream, contextlib.suppress(OSError, EOFError, ValueError):
+            while head := read_head(stream):
+                call = Call(head, number, sock, stream)
+                with self.arrived:
+                    self.calls.append(call)
+                    self.arrived.notify_all()
+                self.handler(call)
+
+    def call(self, number: int = 0, seconds: float = 20) -> Call:
+        """A call by its number, waited for."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.calls) > number, seconds), "the upstream was not asked"
+            return self.calls[number]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.handler = plain
+        with self.arrived:
+            self.calls.clear()
+
+    def close(self) -> None:
+        self._listener.close()
