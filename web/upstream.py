@@ -70,7 +70,7 @@ class Connection:
                     wait_read(self._sock.fileno(), TICK_SECONDS)
                 except TimeoutError:
                     tick()
-            self.heard = True
+            self.heard = self.heard or bool(data)
             self._http.receive_data(data)
         return event
 

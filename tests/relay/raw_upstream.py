@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import threading
@@ -47,7 +48,7 @@ class Call:
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+        os.close(self.sock.detach())  # the stream would keep it open
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -82,6 +83,7 @@ class RawUpstream:
         self.calls: list[Call] = []
         self.arrived = threading.Condition()
         self._connections = 0
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -94,6 +96,7 @@ class RawUpstream:
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         stream = sock.makefile("rb")
+        self._open.add(sock)
         with sock, stream, contextlib.suppress(OSError, EOFError, ValueError):
             while head := read_head(stream):
                 call = Call(head, number, sock, stream)
@@ -101,6 +104,7 @@ class RawUpstream:
                     self.calls.append(call)
                     self.arrived.notify_all()
                 self.handler(call)
+        self._open.discard(sock)
 
     def call(self, number: int = 0, seconds: float = 20) -> Call:
         """A call by its number, waited for."""
@@ -109,8 +113,11 @@ class RawUpstream:
             return self.calls[number]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, connections included."""
         self.handler = plain
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         with self.arrived:
             self.calls.clear()
 

@@ -121,6 +121,10 @@ class Caller:
         self.stream.close()
         self.sock.close()
 
+    def __del__(self) -> None:
+        """A failing test forgets to close."""
+        self.close()
+
 
 def ask(port: int, request: bytes, *, closes: bool = False) -> Answer:
     """One request on a connection of its own."""
