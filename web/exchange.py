@@ -74,6 +74,7 @@ class Exchange:
     draining: Callable[[], bool]
     _client: Any = field(init=False)
     _connection: Connection = field(init=False)
+    _repeatable: bool = field(init=False)
     _uploader: gevent.Greenlet[..., Any] | None = field(init=False, default=None)
     _failure: ClientError | None = field(init=False, default=None)
     _uploaded: bool = field(init=False, default=False)
@@ -82,6 +83,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self._client = self.incoming.unreader.sock
+        self._repeatable = self.incoming.method in IDEMPOTENT and self.incoming.body.ended
 
     def run(self) -> None:
         """Relay it; returns when the caller has its answer, or as much of it as there was.
@@ -92,7 +94,7 @@ class Exchange:
             OSError: it cannot be reached.
             ClientError: the body is broken.
         """
-        self._connection = self.upstream.take(young=not self._repeatable())
+        self._connection = self.upstream.take(young=not self._repeatable)
         self._client.settimeout(self.upstream.patience)
         try:
             self._reply(self._ask())
@@ -107,15 +109,12 @@ class Exchange:
             with contextlib.suppress(OSError):
                 self._client.settimeout(None)
 
-    def _repeatable(self) -> bool:
-        return self.incoming.method in IDEMPOTENT and not self.incoming.body.present
-
     def _ask(self) -> h11.Response:
         try:
             return self._send()
         except UpstreamLost:
             # It had given up a connection that we kept, before it saw the request: nobody need hear of that.
-            if not self._repeatable() or not self._connection.used or self._connection.heard:
+            if not self._repeatable or not self._connection.used or self._connection.heard:
                 raise
         self._connection.close()
         self._connection = self.upstream.connect()
@@ -128,7 +127,7 @@ class Exchange:
             self._connection.send(request)
             if self.body:
                 self._connection.send(h11.Data(data=self.body))
-            if self.body is None and self.incoming.body.present:
+            if not self.incoming.body.ended:
                 self._uploader = gevent.spawn(self._upload, self._connection)
             else:
                 self._connection.send(h11.EndOfMessage())

@@ -81,7 +81,6 @@ class IncomingBody:
     """The body as it comes.
 
     Attributes:
-        present: the head announces one, be it empty.
         ended: all of it has been read.
         failed: reading was broken off, so the next request's beginning is unknown.
         invitation_due: the caller waits for "100 Continue" before it sends anything.
@@ -92,7 +91,6 @@ class IncomingBody:
         self._reader = reader
         self._chunked = isinstance(reader, ChunkedReader)
         self._rest = io.BytesIO()
-        self.present = self._chunked or any(name.lower() == b"content-length" for name, _ in request.raw_headers)
         self.ended = not self._chunked and reader.length == 0
         self.failed = False
         self.invitation_due = False

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests import running
 from tests.relay.raw_upstream import RawUpstream
 from tests.running import RedisServer, Stack
+
+settings.register_profile("long", max_examples=20_000, database=None)
 
 #: Long enough for a busy machine, short enough to wait for.
 PATIENCE_SECONDS = 4
