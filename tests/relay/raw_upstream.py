@@ -94,7 +94,16 @@ class RawUpstream:
                 self._connections += 1
                 threading.Thread(target=self._serve, args=(sock, self._connections), daemon=True).start()
 
-    def _serve(self, sock: socket.socket, number: int) -> None:
+    def prepare(self, sock: socket.socket) -> socket.socket:
+        """What comes before HTTP: nothing."""
+        return sock
+
+    def _serve(self, plain: socket.socket, number: int) -> None:
+        try:
+            sock = self.prepare(plain)
+        except OSError:
+            plain.close()
+            return
         stream = sock.makefile("rb")
         self._open.add(sock)
         with sock, stream, contextlib.suppress(OSError, EOFError, ValueError):
