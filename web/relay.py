@@ -99,9 +99,10 @@ def _headers(incoming: IncomingRequest, authority: bytes, *, read: bool) -> Head
 
 
 def _lingering(status: int, message: str, code: str) -> Response:
-    """An error after which a caller may still be sending its body."""
+    """An error of ours, which a caller may meet while it is still sending its body."""
     response = envelope(status, message, type_="server_error", code=code)
     incoming = _incoming()
-    if incoming.must_close:
+    if not incoming.body.ended:
+        incoming.force_close()
         response.call_on_close(lambda: linger(incoming.unreader.sock))
     return response

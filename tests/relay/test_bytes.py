@@ -113,6 +113,12 @@ def test_request_headers_keep_order_spelling_and_repetition(front: Stack, raw: R
     ]
 
 
+@pytest.mark.parametrize("host", [b"", b"a b", b"\xfc:99999", b"a/b@c", b"[::1", b"x" * 5000, b"elsewhere.example"])
+def test_no_host_of_the_callers_matters(front: Stack, raw: RawUpstream, host: bytes) -> None:
+    assert ask(front.port, b"GET /v1/models HTTP/1.1\r\nHost: %b\r\n\r\n" % host).status == 200
+    assert raw.call().head.values(b"host") == [f"127.0.0.1:{raw.port}".encode()]
+
+
 def test_headers_of_the_connection_and_our_own_stay_here(front: Stack, raw: RawUpstream) -> None:
     ask(
         front.port,
