@@ -83,11 +83,13 @@ def test_an_answer_cut_midway_is_cut_for_the_caller_too(front: Stack, raw: RawUp
         call.close()
 
     raw.handler = handler
+    began = time.monotonic()
     answer = ask(front.port, GET, closes=True)
 
     assert answer.body == b"half"
     assert not answer.whole
     assert answer.closed
+    assert time.monotonic() - began < 5  # an idle connection is closed after 10 s
 
 
 def test_an_answer_without_a_length_that_is_reset_is_no_clean_end_for_an_old_client(

@@ -111,11 +111,16 @@ def test_malformed_chunks_are_a_400_and_the_end_of_both_connections(
     until(lambda: all(call.gone.is_set() for call in raw.calls), "the upstream saw the end")
 
 
-@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"identity", b"identity, chunked", b"xchunked"])
-def test_a_transfer_coding_other_than_chunked_is_refused(front: Stack, raw: RawUpstream, coding: bytes) -> None:
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [(b"gzip, chunked", 501), (b"identity, chunked", 501), (b"xchunked", 501), (b"gzip", 400), (b"identity", 400)],
+)
+def test_a_transfer_coding_other_than_chunked_is_refused(
+    front: Stack, raw: RawUpstream, coding: bytes, status: int
+) -> None:
     answer = ask(front.port, START + b"Transfer-Encoding: " + coding + b"\r\n" + END + SMUGGLED, closes=True)
 
-    assert answer.status in (400, 501)
+    assert answer.status == status
     assert answer.closed
     assert raw.calls == []
 
