@@ -233,6 +233,7 @@ class Exchange:
             self._client.sendall(data)
         except OSError:
             raise ClientGone from None
+        self._active = time.monotonic()  # a caller that reads slowly is not the upstream's silence
 
 
 def head(answer: h11.Response | h11.InformationalResponse, headers: Headers) -> bytes:

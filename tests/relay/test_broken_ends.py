@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,9 +13,9 @@ import pytest
 
 from tests import running
 from tests.relay.conftest import PATIENCE_SECONDS
-from tests.relay.raw_upstream import Call, RawUpstream
+from tests.relay.raw_upstream import OK, Call, RawUpstream
 from tests.relay.wire import Answer, Caller, ask
-from tests.running import RedisServer, Stack
+from tests.running import RedisServer, Stack, until
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
@@ -179,3 +181,33 @@ def test_an_upstream_that_cannot_be_reached_is_a_502_and_one_that_does_not_take_
     assert (refused.status, error_of(refused)["code"]) == (502, "upstream_unreachable")
     assert (late.status, error_of(late)["code"]) == (504, "upstream_timeout")
     assert took < 5
+
+
+def test_a_process_that_is_told_to_stop_finishes_what_it_relays(redis_server: RedisServer, raw: RawUpstream) -> None:
+    told = threading.Event()
+
+    def handler(call: Call) -> None:
+        told.wait(10)
+        call.send(OK)
+
+    raw.handler = handler
+    with running.running_stack(redis_server.url, raw.url, only=("web",), LLM_PROXY_WEB_PROCESSES="1") as stack:
+        caller = Caller(stack.port)
+        caller.send(GET)
+        raw.call()
+        stack.processes["web"].popen.send_signal(signal.SIGTERM)
+        until(lambda: refused(stack.port), "nobody is let in any more")
+        told.set()
+        answer = caller.answer()
+        caller.close()
+
+    assert answer.whole
+    assert answer.head.values(b"connection") == [b"close"]
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False

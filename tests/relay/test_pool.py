@@ -112,7 +112,9 @@ def test_nobody_gets_anothers_answer_however_connections_end(front: Stack, raw: 
             caller.close()
             return True
         answer = ask(front.port, request)
-        return answer.status == 502 or (answer.body == target and answer.whole == (number % 3 != 2))
+        if answer.status == 502:  # it met a connection in the moment in which that was closed, and may have run
+            return method == b"POST"
+        return answer.body == target and answer.whole == (number % 3 != 2)
 
     raw.handler = handler
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
