@@ -11,6 +11,7 @@ LlmProxyError
 │   ├── UnknownPath          404
 │   ├── Replayed             409
 │   ├── BodyTooLarge         413
+│   ├── UnsupportedEncoding  415
 │   └── IdempotencyConflict  422
 ├── Unavailable          the caller tries again later (503 with Retry-After)
 │   ├── StoreUnavailable     Redis is away or full
@@ -96,6 +97,13 @@ class BodyTooLarge(ClientError):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedEncoding(ClientError):
+    """A body to be batched came compressed."""
+
+    status = 415
+    code = "unsupported_content_encoding"
 
 
 class IdempotencyConflict(ClientError):

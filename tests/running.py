@@ -233,9 +233,10 @@ def running_stack(
     app: str = Stack.app,
     wsgi: str = Stack.wsgi,
     extra: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
     **variables: str,
 ) -> Iterator[Stack]:
-    """A stack for one `with`; `app` and `wsgi` put something around the project's own."""
+    """A stack for one `with`, or some of its processes; `app` and `wsgi` put something around the project's own."""
     port = free_port()
     with short_directory() as directory:
         settings = {
@@ -249,7 +250,7 @@ def running_stack(
         }
         made = Stack(settings, directory, port, app, wsgi, extra)
         try:
-            made.start()
+            made.start(*only)
             yield made
         finally:
             made.stop()

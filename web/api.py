@@ -8,7 +8,7 @@ import time
 from flask import Blueprint, Response, current_app, request
 
 from tasks import flex, vault
-from tasks.errors import BodyTooLarge, InvalidRequest
+from tasks.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 from tasks.models import Group, Lane, Request
 from tasks.settings import Settings
 from web import auth, parsing, relay, replies
@@ -63,7 +63,10 @@ def _body() -> bytes:
 
     Raises:
         BodyTooLarge: it is longer.
+        UnsupportedEncoding: it is compressed: a small body could hold any number of megabytes.
     """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
     config: Settings = current_app.extensions["settings"]
     limit = config.max_body_mb * 1_000_000
     body: bytes = b""

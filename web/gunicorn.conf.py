@@ -20,6 +20,13 @@ backlog = 16_384
 keepalive = 10
 graceful_timeout = 7
 timeout = 60
+# A request is relayed as it came: any method and long targets. Headers are believed to be nothing but headers.
+http_parser = "python"  # the one that web/incoming.py extends
+permit_unconventional_http_method = True
+limit_request_line = 8190
+limit_request_fields = 200
+limit_request_field_size = 16_384
+forwarded_allow_ips = ""
 # Two stacks on one machine would share one control socket.
 control_socket_disable = True
 loglevel = _settings.log_level.lower()

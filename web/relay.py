@@ -1,142 +1,108 @@
 """Everything that is not batched goes to the upstream as it came and comes back as it is.
 
-Built on `http.client`: requests and urllib3 rewrite paths, keep cookies and decode bodies. Both
-bodies are streamed, one piece at a time.
+This file decides what is relayed and under which target and headers; `web/exchange.py` does it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import http.client
 import logging
-import select
-import ssl
-from collections import deque
-from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Iterable
+from typing import Any, Final
 
 from flask import Flask, Response, current_app, request
-from werkzeug.datastructures import Headers
-from werkzeug.routing import Rule
+from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from tasks.settings import Settings
 from web.errors import envelope
+from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
+from web.incoming import IncomingRequest, linger
+from web.upstream import Upstream
+from web.waiting import Front
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10.0
-PIECE_BYTES = 64 * 1024
-IDLE_CONNECTIONS = 32
-#: Of this connection only (RFC 9110 §7.6.1), or ours.
-HOP_BY_HOP = frozenset({
-    "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization",
-    "te", "trailer", "transfer-encoding", "upgrade", "host", "expect",
-})  # fmt: skip
-OURS = frozenset({"idempotency-key", "x-batch-mode", "x-batch-max-wait"})
+OURS: Final = (b"idempotency-key", b"x-batch-mode", b"x-batch-max-wait")
 
-_idle: deque[http.client.HTTPConnection] = deque()
+
+class Relayed(Response):
+    """What the caller has been sent already."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        """Tell gunicorn so."""
+        return ALREADY_HANDLED  # type: ignore[no-any-return]  # gunicorn is not typed
 
 
 def register(app: Flask) -> None:
     """Relay every path and every method that nothing else answers."""
-    for rule in ("/", "/<path:_path>"):
-        app.url_map.add(Rule(rule, endpoint="relay"))  # without a list of methods: any, known or not
-    app.view_functions["relay"] = relay
+    config: Settings = app.extensions["settings"]
+    app.extensions["upstream"] = Upstream(config)
+    app.before_request(_dispatch)
 
 
-def relay(_path: str = "", *, body: bytes | None = None) -> Response:
+def _dispatch() -> Response | None:
+    """Relay what no route answers under exactly this path: WSGI's path is decoded, and `%2F` is no slash."""
+    path = _origin_form(_incoming().uri).partition("?")[0]
+    return None if request.routing_exception is None and path == request.path else relay()
+
+
+def relay(*, body: bytes | None = None) -> Response:
     """Relay the present request.
 
     Args:
         body: what the front has read of it already, all of it.
     """
-    target: str = request.environ.get("RAW_URI") or request.full_path.removesuffix("?")
-    if not target.startswith("/") or target.startswith("//"):
-        return envelope(400, "The request target must be a path.", type_="invalid_request_error", code=None)
-    connection = _connect()
+    incoming = _incoming()
+    upgrade = request.headers.get("Upgrade", "").lower()
+    if incoming.method == "CONNECT":
+        return envelope(405, "This is no proxy for CONNECT.", type_="invalid_request_error", code="method_not_allowed")
+    if "websocket" in upgrade or (incoming.method == "GET" and request.path == "/v1/realtime"):
+        message = "WebSocket connections are not relayed: connect to the upstream directly."
+        return envelope(501, message, type_="invalid_request_error", code="websocket_not_supported")
+    upstream: Upstream = current_app.extensions["upstream"]
+    front: Front = current_app.extensions["front"]
+    exchange = Exchange(
+        incoming=incoming,
+        upstream=upstream,
+        target=_origin_form(incoming.uri).encode("latin-1"),
+        headers=_headers(incoming, upstream.authority, read=body is not None),
+        body=body,
+        draining=lambda: front.draining,
+    )
     try:
-        _send(connection, target, body)
-        answer = connection.getresponse()
+        exchange.run()
     except TimeoutError:
-        connection.close()
-        return envelope(504, "The upstream did not answer in time.", type_="server_error", code="upstream_timeout")
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        logger.warning("relay: %s", type(error).__name__)
-        return envelope(502, "The upstream cannot be reached.", type_="server_error", code="upstream_unreachable")
-    named = {name.strip().lower() for name in (answer.headers.get("Connection") or "").split(",")}
-    headers = Headers([(k, v) for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP | named])
-    response = Response(_pieces(connection, answer), status=f"{answer.status} {answer.reason}", direct_passthrough=True)
-    response.headers = headers
-    response.automatically_set_content_length = False
+        return _lingering(504, "The upstream did not answer in time.", "upstream_timeout")
+    except (OSError, UpstreamLost) as error:
+        logger.warning("relay: %s", type(error.__cause__ or error).__name__)
+        return _lingering(502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
+    return Relayed()
+
+
+def _incoming() -> IncomingRequest:
+    return request.environ["wsgi.input"].request  # type: ignore[no-any-return]  # see web/incoming.py
+
+
+def _origin_form(target: str) -> str:
+    """The target's bytes from the path on: no part of a target chooses the upstream."""
+    if target.startswith("/") or "://" not in target:
+        return target
+    rest = target.split("://", 1)[1]
+    begin = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    return rest[begin:] if rest[begin : begin + 1] == "/" else f"/{rest[begin:]}"
+
+
+def _headers(incoming: IncomingRequest, authority: bytes, *, read: bool) -> Headers:
+    """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own."""
+    passed = end_to_end(incoming.raw_headers, b"host", *OURS, *([b"expect"] if read else []))
+    framing = [pair for pair in incoming.raw_headers if pair[0].lower() == b"transfer-encoding"]
+    return [(b"Host", authority), *passed, *framing]
+
+
+def _lingering(status: int, message: str, code: str) -> Response:
+    """An error of ours, which a caller may meet while it is still sending its body."""
+    response = envelope(status, message, type_="server_error", code=code)
+    incoming = _incoming()
+    if not incoming.body.ended:
+        incoming.force_close()
+        response.call_on_close(lambda: linger(incoming.unreader.sock))
     return response
-
-
-def _connect() -> http.client.HTTPConnection:
-    while _idle:
-        connection = _idle.pop()
-        # Readable while idle means closed by the upstream, or out of step: either way not to be used.
-        if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
-            return connection
-        connection.close()
-    config: Settings = current_app.extensions["settings"]
-    upstream = urlsplit(config.upstream)
-    host = upstream.hostname or ""
-    if upstream.scheme == "https":
-        return http.client.HTTPSConnection(
-            host, upstream.port, timeout=config.upstream_timeout_seconds, context=ssl.create_default_context()
-        )
-    return http.client.HTTPConnection(host, upstream.port, timeout=config.upstream_timeout_seconds)
-
-
-def _send(connection: http.client.HTTPConnection, target: str, read: bytes | None) -> None:
-    if connection.sock is None:
-        patience, connection.timeout = connection.timeout, CONNECT_SECONDS
-        connection.connect()
-        connection.timeout = patience
-        connection.sock.settimeout(patience)  # type: ignore[attr-defined]  # typeshed says None before connect()
-    connection.putrequest(request.method, target, skip_accept_encoding=True)
-    named = {name.strip().lower() for name in request.headers.get("Connection", "").split(",")}
-    for name, value in request.headers.items():
-        if name.lower() not in HOP_BY_HOP | OURS | named and name.lower() != "content-length":
-            connection.putheader(name, value)
-    chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
-    if chunked:
-        connection.putheader("Transfer-Encoding", "chunked")
-    elif "Content-Length" in request.headers:
-        connection.putheader("Content-Length", request.headers["Content-Length"])
-    # An upstream may answer and close before it has read a body that it refuses; its answer is what counts.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.endheaders(_body(read), encode_chunked=chunked)
-
-
-def _body(read: bytes | None) -> Iterable[bytes] | None:
-    if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
-        return None
-    if read is not None:
-        return iter([read] if read else [])
-    return iter(_read, b"")
-
-
-def _read() -> bytes:
-    return request.environ["wsgi.input"].read(PIECE_BYTES)  # type: ignore[no-any-return]  # WSGI says bytes
-
-
-def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The answer's body as it comes; a broken one breaks the caller's connection, too."""
-    complete = False
-    try:
-        while piece := answer.read1(PIECE_BYTES):
-            yield piece
-        if answer.length:  # http.client ends a short body without an error
-            raise BrokenPipeError(errno.EPIPE, "the upstream cut the answer")
-        complete = True
-    except http.client.IncompleteRead as error:
-        raise BrokenPipeError(errno.EPIPE, "the upstream cut the answer") from error
-    finally:
-        answer.close()  # read1 leaves it open at the end, and the connection would refuse the next request
-        if complete and not answer.will_close and len(_idle) < IDLE_CONNECTIONS:
-            _idle.append(connection)
-        else:
-            connection.close()

@@ -181,7 +181,7 @@ def test_the_sdks_other_calls_work_through_the_relay(client: openai.OpenAI) -> N
 
 
 def test_an_unreachable_upstream_is_a_502_in_openais_shape(stack: Stack, upstream: Simulator) -> None:
-    upstream.configure(faults=[{"path": "GET /v1/models", "kind": "reset_before", "count": 1}])
+    upstream.configure(faults=[{"path": "GET /v1/models", "kind": "reset_before", "count": 2}])
     answer = requests.get(stack.url + "/v1/models", headers={"Authorization": "Bearer sk-front"}, timeout=60)
 
     assert answer.status_code == 502

@@ -20,7 +20,8 @@ ORDER = [
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
     "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
+    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies",
+    "web.incoming", "web.upstream", "web.exchange", "web.relay",
     "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
