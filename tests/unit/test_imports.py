@@ -18,7 +18,7 @@ ORDER = [
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
-    "tasks.pipeline", "celeryconfig", "tasks.celery",
+    "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
     "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies",
     "web.incoming", "web.upstream", "web.exchange", "web.relay",
