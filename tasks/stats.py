@@ -37,6 +37,7 @@ def snapshot() -> dict[str, dict[str, float]]:
             **times(counters.get("batches_ms", 0), batches),
         },
         "exceptions": {
+            "cancelled": counters.get("requests_cancelled", 0),
             "requeued": counters.get("requests_requeued", 0),
             "possibly_double_paid": counters.get("possibly_double_paid", 0),
         },

@@ -17,6 +17,8 @@ _object = msgspec.json.Decoder(Members)
 _objects = msgspec.json.Decoder(list[Members])
 _NULL: Final = msgspec.Raw(b"null")
 DONE: Final = b"data: [DONE]\n\n"
+#: A comment: every reader passes over it.
+PING: Final = b": ping\n\n"
 
 
 def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes]:
@@ -29,6 +31,18 @@ def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes
         ValueError: the body is not the endpoint's answer.
     """
     yield from STREAMS[endpoint](_object.decode(body), include_usage)
+
+
+def error(body: bytes) -> bytes:
+    """The event on which the SDKs raise, from an error's body."""
+    try:
+        told = _object.decode(body)
+    except ValueError:
+        told = {}
+    if "error" not in told:
+        message = "The upstream answered with an error that is not in OpenAI's shape."
+        told = {"error": msgspec.Raw(msgspec.json.encode({"message": message, "type": "upstream_error", "code": None}))}
+    return b"data: " + msgspec.json.format(msgspec.json.encode(told), indent=-1) + b"\n\n"
 
 
 def _data(value: Mapping[str, Any], event: str = "") -> bytes:

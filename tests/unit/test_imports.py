@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
     "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
-    "tasks.settle", "tasks.accept", "tasks.results", "tasks.batches",
+    "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.batches",
     "tasks.jsonl", "tasks.outcomes", "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
     "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
+    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
+    "web.alarms", "web.sockets", "web.waiting", "web.answer", "web.relay",
     "web.api", "web.stats", "web.health", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
