@@ -51,9 +51,9 @@ class Idle:
         self._greenlet = gevent.getcurrent()
         # The greenlet is the connection's: what it notes is there at its next request.
         first = not getattr(self._greenlet, "has_spoken", False)
-        self._greenlet.has_spoken = True
+        self._greenlet.has_spoken = True  # type: ignore[attr-defined]  # a greenlet takes any attribute
         seconds = HEADER_SECONDS if first else worker.cfg.keepalive
-        self._timeout = gevent.Timeout(seconds if worker.alive else 0.001, False)
+        self._timeout = gevent.Timeout(seconds if worker.alive else 0.001, False)  # type: ignore[arg-type]  # gevent's own idiom
 
     def __enter__(self) -> None:
         self._worker.idle.add(self)
