@@ -38,22 +38,31 @@ for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. n
 end
 table.sort(living)
 
--- The request with the lowest score of a range whose record still is there, and its score.
-local function lowest(index, min, max)
-  while true do
-    local found = redis.call('ZRANGEBYSCORE', index, min, max, 'WITHSCORES', 'LIMIT', 0, 1)
-    if not found[1] or redis.call('EXISTS', prefix .. 'request:' .. found[1]) == 1 then
+-- The request with the lowest score of a range, and its score. One whose record is gone is forgotten;
+-- if they must be unfinished, the first few that were settled a moment ago are passed over.
+local function lowest(index, min, max, unfinished)
+  local passed = 0
+  while passed < 20 do
+    local found = redis.call('ZRANGEBYSCORE', index, min, max, 'WITHSCORES', 'LIMIT', passed, 1)
+    if not found[1] then
+      return nil
+    end
+    local state = redis.call('HGET', prefix .. 'request:' .. found[1], 'state')
+    if not state then
+      redis.call('ZREM', index, found[1])
+    elseif unfinished and state == 'settled' then
+      passed = passed + 1
+    else
       return found[1], tonumber(found[2])
     end
-    redis.call('ZREM', index, found[1])
   end
 end
 
 -- The oldest of the lowest ones in several ranges.
-local function oldest(index, ranges)
+local function oldest(index, ranges, unfinished)
   local id, age
   for _, range in ipairs(ranges) do
-    local candidate, score = lowest(index, range[1], range[2])
+    local candidate, score = lowest(index, range[1], range[2], unfinished)
     if candidate and (not age or score % 1 < age) then
       id, age = candidate, score % 1
     end
@@ -76,10 +85,10 @@ local function predecessor(index, id, attempt)
   dead[#dead + 1] = { from, '+inf' }
   local found, age = oldest(index, dead)
   if not found and attempt ~= 'first' then
-    found, age = oldest(index, alive)
-    if found and attempt == 'retry' then
+    if attempt == 'retry' and oldest(index, alive) then
       return 'later'
     end
+    found, age = oldest(index, alive, true)
     if not found then
       found = lowest(index, '-inf', ARGV[9] - math.floor(now / 1000))
       age = math.floor(now / 1000) / 4294967296

@@ -16,7 +16,6 @@ from tasks.presence import Presence
 from tasks.settings import settings
 from tests.integration.test_store import GROUP, make_request, ok
 
-
 #: Nothing is accepted yet: ask again.
 LATER = ""
 
@@ -145,8 +144,11 @@ def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, req
     other = make_request()
     assert web.ask(other) == other.id
     web.depart(other, How.SUCCESS)
-    assert {web.retry(), web.retry()} == {request_.id, other.id}
+    first = web.retry()
     assert web.retry() == LATER
+    assert {first, web.retry(Attempt.JOIN)} == {request_.id, other.id}
+    third = make_request(attempt=Attempt.JOIN)
+    assert web.ask(third) == third.id
 
 
 def test_a_success_that_was_delivered_long_ago_is_given_to_nobody(
