@@ -143,6 +143,7 @@ def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, req
 
     other = make_request()
     assert web.ask(other) == other.id
+    answer(other)
     web.depart(other, How.SUCCESS)
     first = web.retry()
     assert web.retry() == LATER
