@@ -48,6 +48,7 @@ def batched() -> Response:
             attempt=clients.attempt(request.headers),
         ),
         credential,
+        request.environ.get("gunicorn.socket"),
     )
     return Answer(
         held,

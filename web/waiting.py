@@ -18,11 +18,12 @@ import gevent
 
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
-from tasks.errors import DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
+from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
 from tasks.models import Attempt, Reply, Request
 from tasks.presence import Presence
 from tasks.results import Results, Waiter
 from tasks.settings import Settings
+from web import sockets
 from web.alarms import Alarms
 from web.sockets import Sockets
 
@@ -129,10 +130,11 @@ class Front:
             for part in (self._acceptor, self._departures, self._results, self.alarms, self.sockets):
                 part.start()
 
-    def hold(self, request: Request, credential: str) -> Held:
-        """Accept a request; its client waits from now on, until it departs.
+    def hold(self, request: Request, credential: str, sock: socket.socket | None) -> Held:
+        """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.
 
         Raises:
+            ClientGone: it has not waited for its predecessor to be found gone.
             Unavailable: nothing was accepted, or this process is going away.
             ClientError: it was refused.
         """
@@ -146,7 +148,7 @@ class Front:
         held = Held(self, request, self._results.register(request.id), until)
         self._held[held.waiter] = held
         try:
-            held.task_id = self._accept(request, credential)
+            held.task_id = self._accept(request, credential, sock)
             if held.task_id != request.id:
                 self._forget(held)
                 held.waiter = self._results.register(held.task_id)
@@ -159,11 +161,13 @@ class Front:
             raise
         return held
 
-    def _accept(self, request: Request, credential: str) -> str:
+    def _accept(self, request: Request, credential: str, sock: socket.socket | None) -> str:
         for pause in RETRY_PAUSES:
             if task_id := self._acceptor.accept(request, credential):
                 return task_id
             gevent.sleep(pause)
+            if sock is not None and sockets.gone(sock):
+                raise ClientGone("the client went away")
         return self._acceptor.accept(replace(request, attempt=Attempt.JOIN), credential)
 
     def _forget(self, held: Held) -> None:
