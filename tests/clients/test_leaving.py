@@ -173,6 +173,7 @@ def test_the_listener_survives_an_upgrade_in_place(front: Front, leaving: Stack)
     with front.call("GET", "/readyz") as answer:
         assert answer.status == 200
     leaving.kill("web")  # the new one is of the same session
+    until(lambda: not leaving.listens(), "it is dead")
     leaving.start("web")
     assert refused == []
 
