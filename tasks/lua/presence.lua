@@ -13,4 +13,7 @@ elseif not redis.call('ZSCORE', prefix .. 'fronts', number) then
   return 0
 end
 redis.call('ZADD', prefix .. 'fronts', now + ARGV[3], number)
+-- Longer than any index of equal requests lives: a number is never given twice in that time.
+redis.call('EXPIRE', prefix .. 'fronts', 2592000)
+redis.call('EXPIRE', prefix .. 'front', 2592000)
 return number

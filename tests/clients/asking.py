@@ -31,15 +31,17 @@ class Front:
     key: str
     upstream: Simulator
 
-    def run(self, program: list[str], model: str, content: str, timeout_seconds: float) -> dict[str, Any]:
-        """One call by a program of `programs/`, which prints what came of it."""
+    def run(
+        self, program: list[str], model: str, content: str, timeout_seconds: float, longest: int = 110
+    ) -> dict[str, Any]:
+        """One call by a program of `programs/`, which prints what came of it; it must end by itself."""
         done = subprocess.run(
             [*program, f"{self.url}/v1", str(timeout_seconds), model, content],
             cwd=CLIENTS / "node" if program[1].endswith(".mjs") else PROGRAMS,
             env=environment(OPENAI_API_KEY=self.key),
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=longest,
         )
         assert done.returncode == 0, done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
