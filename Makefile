@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test chaos soak lint flower lock clean
+.PHONY: help run demo test clients chaos soak lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 
 test: $(VENV)/dev  ## all tests: unit, integration, system
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
+	@$(BIN)/python -m pytest tests/clients tests/clients/long_*.py
 
 chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync)
 	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED))
@@ -52,3 +55,10 @@ $(VENV)/runtime: requirements.txt | $(VENV)/python
 $(VENV)/dev: requirements-dev.txt | $(VENV)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/runtime
+
+# SDKs that cannot live beside the one in $(VENV).
+.clients/ready: tests/clients/programs/package.json | $(VENV)/dev
+	@$(BIN)/python -m venv .clients/python1 && .clients/python1/bin/pip install --quiet openai==1.109.1
+	@mkdir -p .clients/node && cp tests/clients/programs/package.json tests/clients/programs/ask.mjs .clients/node
+	@cd .clients/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-audit --no-fund --silent
+	@touch $@

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import gevent
 import redis
@@ -18,6 +17,7 @@ from gevent.event import AsyncResult, Event
 from tasks import message, store, vault
 from tasks.errors import IdempotencyConflict, LlmProxyError, StoreUnavailable
 from tasks.models import Lane, Request, new_id
+from tasks.presence import Presence
 from tasks.pressure import Pressure
 from tasks.settings import Settings
 
@@ -48,8 +48,9 @@ class _Entry:
 class Acceptor:
     """Accepts requests for one process; `start` once, then `accept` from any greenlet."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, presence: Presence | None = None) -> None:
         self._config = config
+        self._presence = presence or Presence()
         self._pending: deque[_Entry] = deque()
         self._arrived = Event()
         self._doubtful: list[str] = []
@@ -61,6 +62,8 @@ class Acceptor:
 
     def accept(self, request: Request, credential: str) -> str:
         """Make a request durable and return its task id, or the id of the one that it repeats.
+
+        "": nothing was accepted, its predecessor may be an orphan soon; ask again.
 
         Raises:
             StoreUnavailable: it was not accepted.
@@ -75,7 +78,7 @@ class Acceptor:
                 "This Idempotency-Key was used with another request; use a new key for a new body.",
                 param="Idempotency-Key",
             )
-        return original or request.id
+        return "" if original == "later" else original or request.id
 
     def _publish_forever(self) -> None:
         while True:
@@ -110,6 +113,7 @@ class Acceptor:
 
     def _run(self, chunk: list[_Entry]) -> list[bytes]:
         self._pressure.check()
+        self._presence.ensure()
         heads = {entry.group_id: entry.head for entry in chunk}
         config = self._config
         try:
@@ -122,6 +126,8 @@ class Acceptor:
                 LIFETIME_SECONDS,
                 int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
                 config.unbatchable,
+                self._presence.number,
+                store.DELIVERED_SECONDS,
                 len(heads),
                 *(value for head in heads.values() for value in head),
                 *(value for entry in chunk for value in entry.row),
@@ -137,7 +143,7 @@ class Acceptor:
         if not self._doubtful:
             return
         try:
-            withdrawn = store.run("withdraw", *self._doubtful)
+            withdrawn = store.run("withdraw", "requests_total", *self._doubtful)
         except StoreUnavailable:
             return
         logger.warning("%d of %d doubtful requests had been accepted", withdrawn, len(self._doubtful))
@@ -157,16 +163,9 @@ def _entry(request: Request, credential: str) -> _Entry:
         ),
         (
             request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
-            request.line_bytes, request.inputs, idempotency_digest(request), request.fingerprint,
+            request.line_bytes, request.inputs, request.digest, request.fingerprint,
+            "key" if request.idempotency_key else request.attempt,
         ),
         request.line_bytes,
         AsyncResult(),
     )  # fmt: skip
-
-
-def idempotency_digest(request: Request) -> str:
-    """Scoped to the credential: nobody attaches to another caller's request."""
-    if not request.idempotency_key:
-        return ""
-    text = f"{request.group.credential}\0{request.idempotency_key}"
-    return blake2b(text.encode(), digest_size=16).hexdigest()

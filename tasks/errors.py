@@ -9,14 +9,17 @@ LlmProxyError
 │   ├── MissingCredential    401
 │   ├── WrongSignature       401
 │   ├── UnknownPath          404
+│   ├── BodyTooSlow          408
 │   ├── Replayed             409
 │   ├── BodyTooLarge         413
 │   ├── UnsupportedEncoding  415
-│   └── IdempotencyConflict  422
+│   ├── IdempotencyConflict  422
+│   └── ClientTooHasty       504: its SDK gives up before a batch can be done
 ├── Unavailable          the caller tries again later (503 with Retry-After)
 │   ├── StoreUnavailable     Redis is away or full
 │   ├── TooManyWaiting       this process holds as many clients as it may
 │   └── Draining             this process is being replaced
+├── ClientGone           nobody is there any more to be told
 ├── DeadlineExceeded     the caller waited as long as is promised (504)
 ├── UpstreamError        the upstream did not do what was asked
 │   ├── UpstreamRefused      it answered, and asking again will not help: the answer is final
@@ -106,6 +109,21 @@ class UnsupportedEncoding(ClientError):
     code = "unsupported_content_encoding"
 
 
+class BodyTooSlow(ClientError):
+    """The body trickles in, and its sender keeps a place from others."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class ClientTooHasty(ClientError):
+    """The SDK counts its time until the whole body is there, and this is its last attempt."""
+
+    status = 504
+    type = "server_error"
+    code = "client_timeout"
+
+
 class IdempotencyConflict(ClientError):
     """The same Idempotency-Key came with another body."""
 
@@ -144,6 +162,10 @@ class Draining(Unavailable):
     """This process is shutting down; the request goes on and a retry finds it."""
 
     code = "draining"
+
+
+class ClientGone(LlmProxyError):
+    """The client closed its connection; its request goes on."""
 
 
 class DeadlineExceeded(LlmProxyError):

@@ -42,6 +42,14 @@ class Lane(StrEnum):
     FLEX = "flex"  #: sent at once with `service_tier: flex`, half price while there is capacity
 
 
+class Attempt(StrEnum):
+    """What a caller without an Idempotency-Key says of equal requests before this one."""
+
+    FIRST = "first"  #: none is known: it takes an orphan or is new
+    RETRY = "retry"  #: there was one: it also waits a little until its predecessor is known to be an orphan
+    JOIN = "join"  #: it has waited: it shares the oldest equal one, whose client seems to live
+
+
 class Outcome(StrEnum):
     """What a final reply counts as in /stats."""
 
@@ -92,6 +100,7 @@ class Request:
         inputs: embedding inputs, 1 for other endpoints; the upstream limits their sum per file.
         idempotency_key: the caller's `Idempotency-Key`, empty when not sent.
         fingerprint: digest of endpoint and body; the same key with another one is a conflict.
+        attempt: whether the caller's SDK sends it for the first time.
     """
 
     group: Group
@@ -100,12 +109,22 @@ class Request:
     inputs: int = 1
     lane: Lane = Lane.BATCH
     idempotency_key: str = field(default="", repr=False)
+    attempt: Attempt = Attempt.FIRST
     id: str = field(default_factory=new_id)
 
     @property
     def line_bytes(self) -> int:
         """Bytes that the request takes in an input file."""
         return len(self.body) + LINE_OVERHEAD_BYTES
+
+    @property
+    def digest(self) -> str:
+        """What it attaches by, scoped to the credential: its Idempotency-Key, or all that it is."""
+        if self.idempotency_key:
+            text = f"{self.group.credential}\0{self.idempotency_key}"
+            return blake2b(text.encode(), digest_size=16).hexdigest()
+        text = f"{self.group.id}\0{self.lane}\0{self.fingerprint}"
+        return blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from collections import defaultdict
 
 import gevent
 import redis
-from gevent.event import AsyncResult
+from gevent.event import Event
 
 from tasks import connections, settle, store
 from tasks.models import Reply
@@ -31,30 +31,37 @@ STREAM = f"{store.PREFIX}settled"
 
 
 class Waiter:
-    """One client that waits for one reply; it may be woken once, with the reply or an error."""
+    """One client that waits for one reply; it may be woken once, with the reply or an error.
 
-    __slots__ = ("_payload", "request_id")
+    Attributes:
+        tick: place of its alarm, see web/alarms.py.
+    """
+
+    __slots__ = ("_awake", "_payload", "request_id", "tick")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
-        self._payload: AsyncResult[bytes] = AsyncResult()
+        self.tick = -1
+        self._payload: bytes | Exception | None = None
+        self._awake = Event()
 
     def wake(self, payload: bytes | Exception) -> None:
-        """Hand over the stored result, or an error to be raised in the waiting greenlet."""
-        if isinstance(payload, Exception):
-            self._payload.set_exception(payload)
-        else:
-            self._payload.set(payload)
+        """Hand over the stored result, or an error to be raised in the waiting greenlet; the first one counts."""
+        if self._payload is None:
+            self._payload = payload
+            self._awake.set()
 
-    def wait(self, timeout_seconds: float) -> Reply:
-        """Block until woken.
+    def nudge(self) -> None:
+        """Let the waiting greenlet look around, and wait on."""
+        self._awake.set()
 
-        Raises:
-            gevent.Timeout: nothing came.
-        """
-        payload = self._payload.get(timeout=timeout_seconds)
-        assert payload is not None  # noqa: S101 - wake() sets bytes
-        return settle.decode(payload)
+    def wait(self, timeout_seconds: float | None = None) -> Reply | None:
+        """Block until woken; None when only nudged, or when nothing came in time."""
+        self._awake.wait(timeout_seconds)
+        self._awake.clear()
+        if isinstance(self._payload, Exception):
+            raise self._payload
+        return None if self._payload is None else settle.decode(self._payload)
 
 
 class Results:
@@ -92,10 +99,17 @@ class Results:
         """Wake those who registered for a reply that may have been there already."""
         self._fetch([request_id])
 
-    def wake_all(self, error: Exception) -> None:
-        """Raise an error in every waiting client."""
-        for request_id in list(self._waiters):
-            self._wake(request_id, error)
+    def waits(self, request_id: str) -> bool:
+        """Whether a client here waits for this request."""
+        return request_id in self._waiters
+
+    def waiting(self) -> list[str]:
+        """The requests that clients here wait for."""
+        return list(self._waiters)
+
+    def fail(self, request_id: str, error: Exception) -> None:
+        """Raise an error in every client that waits for this request."""
+        self._wake(request_id, error)
 
     def _read_forever(self) -> None:
         while True:

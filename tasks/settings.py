@@ -73,6 +73,13 @@ class Settings:
     request_deadline_seconds: float = _setting(
         93_600.0, "every request is answered this long after acceptance, at the latest: with 504 if need be"
     )
+    heartbeat_after_seconds: float = _setting(
+        240.0, "when a waiting client is sent status 200 and a first byte, at the latest; 20 where `DYNO` is set"
+    )
+    heartbeat_seconds: float = _setting(25.0, "longest time between two bytes to a waiting client from then on")
+    cancel_on_disconnect: bool = _setting(
+        False, "whether a request that is still queued is taken out when its client goes away"
+    )
     result_ttl_seconds: int = _setting(172_800, "how long a reply can be fetched again after it was settled")
     poll_min_seconds: float = _setting(1.0, "shortest pause between two looks at a batch")
     poll_max_seconds: float = _setting(30.0, "longest pause between two looks at a batch")
@@ -151,7 +158,8 @@ class Settings:
             SettingsError: a value cannot be read, or a variable with our prefix is no setting.
         """
         known = {variable(f.name): f for f in fields(cls)}
-        values: dict[str, Any] = {}
+        # Heroku's router ends a request that has had no byte for 30 s.
+        values: dict[str, Any] = {"heartbeat_after_seconds": 20.0} if environ.get("DYNO") else {}
         for name, f in known.items():
             text = _text(environ, name, secret=f.metadata["secret"])
             if text:
@@ -202,8 +210,9 @@ class Settings:
 
 #: Must be above zero.
 POSITIVE = (
-    "max_batches_per_hour", "request_deadline_seconds", "result_ttl_seconds", "max_line_attempts",
-    "upstream_timeout_seconds", "sync_concurrency", "max_waiting", "web_processes", "redis_max_connections",
+    "max_batches_per_hour", "request_deadline_seconds", "heartbeat_after_seconds", "heartbeat_seconds",
+    "result_ttl_seconds", "max_line_attempts", "upstream_timeout_seconds", "sync_concurrency", "max_waiting",
+    "web_processes", "redis_max_connections",
 )  # fmt: skip
 
 
@@ -233,9 +242,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError
+    return text.lower() == "true"
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
+    "bool": _flag,
     "str": str,
     "Path": Path,
     "tuple[str, ...]": _words,

@@ -90,7 +90,7 @@ def run_all() -> int:
         vault.build(config)  # refuses to start without keys, before anything runs
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
-        programs.append(_program("web", web(), stop_seconds=9, ready=lambda: _serves(config)))
+        programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))
         url = f"http://{config.address}"
         started = f"llm-proxy serves on {url}/v1 for {config.upstream}; figures on {url}/stats; Ctrl-C stops it"
         return Supervisor(programs, started=started).run()

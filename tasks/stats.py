@@ -47,6 +47,7 @@ def snapshot() -> dict[str, dict[str, Any]]:
         "lanes": part("lane_", *Lane),
         "ends": part("batches_ended_", *ENDS),
         "exceptions": {
+            "cancelled": counters.get("requests_cancelled", 0),
             "requeued": counters.get("requests_requeued", 0),
             "fallbacks": part("fallbacks_", Lane.SYNC, Lane.FLEX),
             "over_quota": counters.get("batches_over_quota", 0),

@@ -23,6 +23,11 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
     pause:<ref>          string  nobody of the credential is called while it lives: the upstream said 429
     credential:<ref>     string  a sealed Authorization header
     idempotency:<digest> string  "<request id> <fingerprint>"
+    equal:<digest>       zset    equal requests without an Idempotency-Key -> who waits for each: see accept.lua;
+                                 2 minutes once all are delivered
+    front                string  the latest front's number
+    fronts               zset    numbers of the living fronts -> until when without a sign
+    taken:<id>           string  what a request attached to, in case its script runs again; 60 s
     settled              stream  ids and sizes of the latest replies, read by every web process
     stats                hash    counters of /stats
     latency:requests     hash    histogram: bucket -> count; a bucket is 3 % wide
@@ -53,6 +58,8 @@ RETENTION_SECONDS: Final = 7 * 86_400
 EMBEDDING_INPUTS: Final = 50_000
 #: How long a message may be under way before the sweep looks for it; also the sweep's own rhythm.
 PATIENCE_SECONDS: Final = 30.0
+#: For so long a retry gets a success that was written to a client, but may not have arrived.
+DELIVERED_SECONDS: Final = 120
 READ_BYTES: Final = 1_000_000
 READ_KEYS: Final = 200
 LUA_DIR: Final = Path(__file__).parent / "lua"

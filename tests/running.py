@@ -200,13 +200,14 @@ class Stack:
     def _wait_for(self, name: str) -> None:
         process = self.processes[name]
         if name == "web":
-            until(self._listens, "the front listens", START_SECONDS)
+            until(self.listens, "the front listens", START_SECONDS)
         elif name.startswith("worker"):
             until(
                 lambda: re.search(r"@\S+ ready\.", process.text()[process.offset :]), f"{name} is ready", START_SECONDS
             )
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
+        """Whether somebody accepts connections on the front's port."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
             return True
         return False

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 
 from flask import Blueprint, Response, current_app, request
 
 from tasks import flex, vault
-from tasks.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
+from tasks.errors import InvalidRequest, UnsupportedEncoding
 from tasks.models import Group, Lane, Request
 from tasks.settings import Settings
-from web import auth, parsing, relay, replies
+from web import auth, bodies, clients, parsing, relay
+from web.answer import Answer
 from web.waiting import Front
 
 bp = Blueprint("api", __name__)
@@ -22,59 +22,51 @@ CARRIED_HEADERS = frozenset({"openai-organization", "openai-project"})
 
 def batched() -> Response:
     """Answer one request through a batch, or through the lane that it asks for."""
-    started = time.monotonic()
     credential = auth.credential(request.headers)
     if request.query_string or not _can_be_carried():
         return relay.relay()
     lane, max_wait = _lane(), _max_wait()
-    body = _body()
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # A small body could hold any number of megabytes.
+        raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
+    config: Settings = current_app.extensions["settings"]
+    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb)
     parsed = parsing.parse(request.path, body)
     if parsed.background:
         return relay.relay(body=body)
-    accepted = Request(
-        group=Group(
-            credential=vault.reference(credential),
-            endpoint=request.path,
-            model=parsed.model,
-            organization=request.headers.get("OpenAI-Organization", ""),
-            project=request.headers.get("OpenAI-Project", ""),
-            max_wait_seconds=max_wait,
-        ),
-        body=parsed.line,
-        fingerprint=parsed.fingerprint,
-        inputs=parsed.inputs,
-        lane=lane,
-        idempotency_key=request.headers.get("Idempotency-Key", ""),
-    )
     front: Front = current_app.extensions["front"]
-    task_id, reply = front.hold(accepted, credential)
-    waited_ms = int((time.monotonic() - started) * 1000)
-    if parsed.stream:
-        reply = replies.streamed(reply, request.path, include_usage=parsed.include_usage)
-    return replies.to_response(reply, task_id=task_id, waited_ms=waited_ms)
+    held = front.hold(
+        Request(
+            group=Group(
+                credential=vault.reference(credential),
+                endpoint=request.path,
+                model=parsed.model,
+                organization=request.headers.get("OpenAI-Organization", ""),
+                project=request.headers.get("OpenAI-Project", ""),
+                max_wait_seconds=max_wait,
+            ),
+            body=parsed.line,
+            fingerprint=parsed.fingerprint,
+            inputs=parsed.inputs,
+            lane=lane,
+            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            attempt=clients.attempt(request.headers),
+        ),
+        credential,
+        request.environ.get("gunicorn.socket"),
+    )
+    return Answer(
+        held,
+        clients.patience(request.headers, config),
+        endpoint=request.path,
+        lane=lane,
+        stream=parsed.stream,
+        usage=parsed.include_usage,
+    )
 
 
 for endpoint in parsing.ENDPOINTS:
     bp.add_url_rule(endpoint, endpoint.replace("/", "_"), batched, methods=["POST"], provide_automatic_options=False)
-
-
-def _body() -> bytes:
-    """The whole body, read to one byte past the limit at most.
-
-    Raises:
-        BodyTooLarge: it is longer.
-        UnsupportedEncoding: it is compressed: a small body could hold any number of megabytes.
-    """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
-    config: Settings = current_app.extensions["settings"]
-    limit = config.max_body_mb * 1_000_000
-    body: bytes = b""
-    if (request.content_length or 0) <= limit:
-        body = request.environ["wsgi.input"].read(limit + 1)
-    if (request.content_length or len(body)) > limit or len(body) > limit:
-        raise BodyTooLarge(f"The body is larger than {config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows.")
-    return body
 
 
 def _can_be_carried() -> bool:

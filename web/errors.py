@@ -10,7 +10,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from tasks import store
-from tasks.errors import ClientError, DeadlineExceeded, Unavailable
+from tasks.errors import ClientError, ClientGone, ClientTooHasty, DeadlineExceeded, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +23,32 @@ def envelope(status: int, message: str, *, type_: str, code: str | None, param: 
 
 def register(app: Flask) -> None:
     """Register the handlers."""
-    app.register_error_handler(ClientError, _client_error)
-    app.register_error_handler(Unavailable, _unavailable)
-    app.register_error_handler(redis.RedisError, lambda error: _unavailable(store.unavailable(error)))
-    app.register_error_handler(DeadlineExceeded, _deadline)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _defect)
+    app.register_error_handler(Exception, to_response)
+
+
+def to_response(error: Exception) -> Response:
+    """What the caller sees of an error."""
+    match error:
+        case ClientError():
+            return _client_error(error)
+        case Unavailable():
+            return _unavailable(error)
+        case redis.RedisError():
+            return _unavailable(store.unavailable(error))
+        case DeadlineExceeded():
+            return _deadline(error)
+        case ClientGone():
+            return Response(status=499)  # nobody reads it
+        case HTTPException():
+            return _http(error)
+    return _defect(error)
 
 
 def _client_error(error: ClientError) -> Response:
-    return envelope(error.status, str(error), type_=error.type, code=error.code, param=error.param)
+    response = envelope(error.status, str(error), type_=error.type, code=error.code, param=error.param)
+    if isinstance(error, ClientTooHasty):
+        response.headers["x-should-retry"] = "false"
+    return response
 
 
 def _unavailable(error: Unavailable) -> Response:

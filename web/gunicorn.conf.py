@@ -1,6 +1,9 @@
 """gunicorn's settings: server matters only."""
 
+import contextlib
 import resource
+import socket
+from typing import Any
 
 from tasks.settings import settings
 
@@ -13,12 +16,14 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 bind = _settings.address
 worker_class = "web.worker.FrontWorker"
 workers = _settings.web_processes
-# Held clients, and room for health checks and relayed calls beside them.
-worker_connections = _settings.max_waiting + 1000
+# As many as there can be open files: who may wait is decided by the front, and a connection that is not
+# accepted would hang, health checks included.
+worker_connections = max(_settings.max_waiting + 1000, _hard)
 backlog = 16_384
 # Longer than the 5 s after which SDKs drop idle connections, so that none is reused while we close it.
 keepalive = 10
-graceful_timeout = 7
+# 20,000 clients are sent away in some seconds, and a platform kills after 30.
+graceful_timeout = 20
 timeout = 60
 # A request is relayed as it came: any method and long targets. Headers are believed to be nothing but headers.
 http_parser = "python"  # the one that web/incoming.py extends
@@ -31,3 +36,13 @@ forwarded_allow_ips = ""
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
 accesslog = None
+
+
+def when_ready(server: Any) -> None:
+    """TCP keepalive, inherited by accepted connections: a client that vanished is found in two minutes."""
+    for listener in server.LISTENERS:
+        with contextlib.suppress(OSError):  # a unix socket has none
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listener.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", 0x10), 60)
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

@@ -21,13 +21,14 @@ def streamed(reply: Reply, endpoint: str, *, include_usage: bool) -> Reply:
     return replace(reply, body=body, headers={**reply.headers, "content-type": "text/event-stream; charset=utf-8"})
 
 
-def to_response(reply: Reply, *, task_id: str, waited_ms: int) -> Response:
+def to_response(reply: Reply, *, task_id: str, lane: str, waited_ms: int) -> Response:
     """Status, headers and body as the upstream gave them, and ours beside them."""
     response = Response(reply.body, status=reply.status)
     response.headers.pop("Content-Type", None)
     for name, value in reply.headers.items():
         response.headers[name] = value
     response.headers.setdefault("content-type", "application/json")
+    response.headers.setdefault("x-batch-lane", lane)
     response.headers["x-batch-task-id"] = task_id
     response.headers["x-batch-wait-ms"] = str(waited_ms)
     return response

@@ -17,6 +17,8 @@ _object = msgspec.json.Decoder(Members)
 _objects = msgspec.json.Decoder(list[Members])
 _NULL: Final = msgspec.Raw(b"null")
 DONE: Final = b"data: [DONE]\n\n"
+#: A comment: every reader passes over it.
+PING: Final = b": ping\n\n"
 
 
 def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes]:
@@ -31,6 +33,18 @@ def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes
     yield from STREAMS[endpoint](_object.decode(body), include_usage)
 
 
+def error(body: bytes) -> bytes:
+    """The event on which the SDKs raise, from an error's body."""
+    try:
+        told = _object.decode(body)
+    except ValueError:
+        told = {}
+    if "error" not in told:
+        message = "The upstream answered with an error that is not in OpenAI's shape."
+        told = {"error": msgspec.Raw(msgspec.json.encode({"message": message, "type": "upstream_error", "code": None}))}
+    return b"data: " + msgspec.json.format(msgspec.json.encode(told), indent=-1) + b"\n\n"
+
+
 def _data(value: Mapping[str, Any], event: str = "") -> bytes:
     name = f"event: {event}\n".encode() if event else b""
     return name + b"data: " + msgspec.json.encode(value) + b"\n\n"
@@ -43,15 +57,15 @@ def _chat(answer: Members, include_usage: bool) -> Iterator[bytes]:
 
     def chunk(choice: Members, delta: Mapping[str, Any], *, last: bool = False) -> bytes:
         finish = choice.get("finish_reason", _NULL) if last else None
-        part = {"index": choice["index"], "delta": delta, "finish_reason": finish}
-        if delta and not last and "role" not in delta and "logprobs" in choice:
-            part["logprobs"] = choice["logprobs"]
+        told = choice.get("logprobs", _NULL) if delta and not last and "role" not in delta else None
+        part = {"index": choice["index"], "delta": delta, "logprobs": told, "finish_reason": finish}
         return _data({**head, "choices": [part], **no_usage})
 
     for choice in _objects.decode(answer["choices"]):
         message = _object.decode(choice["message"])
         role = message.pop("role", msgspec.Raw(b'"assistant"'))
-        yield chunk(choice, {"role": role, "content": ""})
+        silent = bytes(message.get("content", _NULL)) == b"null"  # it calls tools, refuses or speaks
+        yield chunk(choice, {"role": role, "content": None if silent else ""})
         delta: dict[str, Any] = {name: raw for name, raw in message.items() if bytes(raw) != b"null"}
         if "tool_calls" in delta:
             calls = _objects.decode(delta["tool_calls"])
@@ -88,7 +102,7 @@ def _response(answer: Members, _: bool) -> Iterator[bytes]:
     yield event("response.in_progress", response=begun)
     for index, item in enumerate(_objects.decode(answer["output"])):
         opened: dict[str, Any] = {**item, "status": "in_progress"} if "status" in item else dict(item)
-        for name, empty in (("content", []), ("summary", []), ("arguments", "")):
+        for name, empty in (("content", []), ("summary", []), ("arguments", ""), ("input", "")):
             if name in opened and bytes(item[name]) != b"null":
                 opened[name] = empty
         yield event("response.output_item.added", output_index=index, item=opened)
@@ -114,13 +128,17 @@ def _item(event: Callable[..., bytes], index: int, item: Members) -> Iterator[by
     for number, part in enumerate(_objects.decode(content) if bytes(content).startswith(b"[") else ()):
         where = {**at, "content_index": number}
         name, told = PARTS.get(msgspec.json.decode(part.get("type", b'""')), ("", ""))
-        opened = {**part, name: ""} if name else part
+        opened: dict[str, Any] = {**part, name: ""} if name else dict(part)
+        listed = _lists(part)
+        opened |= {key: [] for key in listed}
         yield event("response.content_part.added", **where, part=opened)
         if name:
             extra: dict[str, Any] = (
                 {"logprobs": part.get("logprobs", [])} if name == "text" and told == "response.output_text" else {}
             )
             yield event(f"{told}.delta", **where, delta=part[name], **extra)
+            for index, annotation in enumerate(listed.get("annotations", ())):
+                yield event(f"{told}.annotation.added", **where, annotation_index=index, annotation=annotation)
             yield event(f"{told}.done", **where, **{name: part[name]}, **extra)
         yield event("response.content_part.done", **where, part=part)
     for number, part in enumerate(_objects.decode(item["summary"]) if "summary" in item else ()):
@@ -129,10 +147,22 @@ def _item(event: Callable[..., bytes], index: int, item: Members) -> Iterator[by
         yield event("response.reasoning_summary_text.delta", **where, delta=part["text"])
         yield event("response.reasoning_summary_text.done", **where, text=part["text"])
         yield event("response.reasoning_summary_part.done", **where, part=part)
-    if msgspec.json.decode(item["type"]) == "function_call":
-        arguments = {"delta": item["arguments"]}
-        yield event("response.function_call_arguments.delta", **at, **arguments)
+    type_ = msgspec.json.decode(item["type"])
+    if type_ == "custom_tool_call":
+        yield event("response.custom_tool_call_input.delta", **at, delta=item["input"])
+        yield event("response.custom_tool_call_input.done", **at, input=item["input"])
+    if type_ == "function_call":
+        yield event("response.function_call_arguments.delta", **at, delta=item["arguments"])
         yield event("response.function_call_arguments.done", **at, name=item["name"], arguments=item["arguments"])
+
+
+def _lists(part: Members) -> dict[str, list[Members]]:
+    """What a text part begins without: its annotations and log probabilities."""
+    return {
+        name: _objects.decode(part[name])
+        for name in ("annotations", "logprobs")
+        if name in part and bytes(part[name]).startswith(b"[")
+    }
 
 
 STREAMS: Final[Mapping[str, Callable[[Members, bool], Iterator[bytes]]]] = {

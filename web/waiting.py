@@ -1,20 +1,103 @@
-"""Holds each client until its reply is there: accept first, then wait, once for each request."""
+"""Holds each client until its reply is there: accept first, then wait, once for each request.
+
+A client is a greenlet that sleeps; what wakes it is shared: one reader of results, one clock, one look at
+all sockets. Whether it was answered or went away is noted when it departs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import random
 import resource
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import gevent
 
 from tasks.accept import Acceptor
-from tasks.errors import DeadlineExceeded, Draining, TooManyWaiting
-from tasks.models import Reply, Request
-from tasks.results import Results
+from tasks.departures import Departures, How
+from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
+from tasks.models import Attempt, Reply, Request
+from tasks.presence import Presence
+from tasks.results import Results, Waiter
 from tasks.settings import Settings
+from web import sockets
+from web.alarms import Alarms
+from web.sockets import Sockets
 
 #: Beyond the request's own deadline, by which the pipeline has replied.
 DEADLINE_MARGIN_SECONDS = 120.0
 SPARE_FILES = 300
+#: How long a retry waits for its predecessor's client to be found gone or its front dead, between its looks.
+RETRY_PAUSES = (0.2, 0.3, 0.5, 1.0, 2.0, 2.0, 3.0, 3.0)
+#: When a client that is sent away comes again: spread, so that the next process is not run over.
+RETRY_AFTER_SECONDS = (5.0, 15.0)
+#: Within this time a draining front has written what it had begun to write.
+LAST_WORDS_SECONDS = 3.0
+RETRYABLE = frozenset({408, 409, 429})
+
+
+class Held:
+    """One client that waits for the reply to its request.
+
+    Attributes:
+        until: when it will have waited as long as is promised, by the monotonic clock.
+        lost: another client took its request while this front counted as dead.
+    """
+
+    __slots__ = ("_front", "_watched", "digest", "keyed", "lost", "task_id", "until", "waiter")
+
+    def __init__(self, front: Front, request: Request, waiter: Waiter, until: float) -> None:
+        self._front = front
+        self._watched = -1
+        self.task_id = request.id
+        self.digest = request.digest
+        self.keyed = bool(request.idempotency_key)
+        self.lost = False
+        self.waiter = waiter
+        self.until = until
+
+    def watch(self, sock: socket.socket) -> None:
+        """Be woken when the client goes away."""
+        self._watched = self._front.sockets.watch(sock, self.waiter)
+
+    def wait(self, at: float) -> Reply | None:
+        """Wait for the reply, or until about this time of the monotonic clock.
+
+        Raises:
+            ClientGone: the client went away.
+            Draining: this process does, or had to give the request up.
+            DeadlineExceeded: no reply came.
+        """
+        self._front.alarms.set(self.waiter, min(at, self.until))
+        reply = self.waiter.wait()
+        if reply is None and time.monotonic() >= self.until:
+            raise DeadlineExceeded("The request was not answered within its deadline.")
+        return reply
+
+    @contextlib.contextmanager
+    def being_answered(self) -> Iterator[None]:
+        """While the reply is written: it must be this client's still.
+
+        Raises:
+            Draining: it has been given up.
+        """
+        with self._front.answering(self):
+            yield
+
+    def depart(self, delivered: int | None, *, went_away: bool = False) -> None:
+        """The client is held no more.
+
+        Args:
+            delivered: status of the reply whose bytes were all written; None: it did not get its reply.
+            went_away: because it closed its connection.
+        """
+        if self._watched >= 0:
+            self._front.sockets.unwatch(self._watched)
+        self._front.alarms.clear(self.waiter)
+        self._front.depart(self, delivered, went_away=went_away)
 
 
 class Front:
@@ -26,55 +109,121 @@ class Front:
 
     def __init__(self, config: Settings) -> None:
         self._config = config
-        self._acceptor = Acceptor(config)
+        self._presence = Presence()
+        self._acceptor = Acceptor(config, self._presence)
+        self._departures = Departures(self._presence)
         self._results = Results()
+        self._held: dict[Waiter, Held] = {}
+        self._answering = 0
         self._started = False
+        self.alarms = Alarms()
+        self.sockets = Sockets()
         # A client is an open file; some are for Redis, the upstream and health checks.
         self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self.draining = False
 
     def start(self) -> None:
-        """Start the two greenlets that serve all clients; called with the first request."""
+        """Start the greenlets that serve all clients; called with the first request."""
         if not self._started:
             self._started = True
-            self._acceptor.start()
-            self._results.start()
+            self._presence.start(self._waiting, self._lose)
+            for part in (self._acceptor, self._departures, self._results, self.alarms, self.sockets):
+                part.start()
+
+    def hold(self, request: Request, credential: str, sock: socket.socket | None) -> Held:
+        """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.
+
+        Raises:
+            ClientGone: it has not waited for its predecessor to be found gone.
+            Unavailable: nothing was accepted, or this process is going away.
+            ClientError: it was refused.
+        """
+        if self.draining:
+            raise _draining()
+        if len(self._held) >= self._most:
+            raise TooManyWaiting("Too many requests are waiting; try again shortly.", retry_after_seconds=5)
+        self.start()
+        until = time.monotonic() + self._config.request_deadline_seconds + DEADLINE_MARGIN_SECONDS
+        # Registered before it can be settled; under its own id even if it turns out to be a repetition.
+        held = Held(self, request, self._results.register(request.id), until)
+        self._held[held.waiter] = held
+        try:
+            held.task_id = self._accept(request, credential, sock)
+            if held.task_id != request.id:
+                self._forget(held)
+                held.waiter = self._results.register(held.task_id)
+                self._held[held.waiter] = held
+                self._results.look(held.task_id)
+            if self.draining:
+                raise _draining()
+        except BaseException:
+            self._forget(held)
+            raise
+        return held
+
+    def _accept(self, request: Request, credential: str, sock: socket.socket | None) -> str:
+        for pause in RETRY_PAUSES:
+            if task_id := self._acceptor.accept(request, credential):
+                return task_id
+            gevent.sleep(pause)
+            if sock is not None and sockets.gone(sock):
+                raise ClientGone("the client went away")
+        return self._acceptor.accept(replace(request, attempt=Attempt.JOIN), credential)
+
+    def _forget(self, held: Held) -> None:
+        self._results.forget(held.waiter)
+        self._held.pop(held.waiter, None)
+
+    @contextlib.contextmanager
+    def answering(self, held: Held) -> Iterator[None]:
+        """While a reply is written; see Held.being_answered."""
+        with contextlib.suppress(StoreUnavailable):  # then nobody else can have got it either
+            if not held.keyed:
+                self._presence.ensure()
+        if held.lost or self._presence.left:
+            raise _draining()
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+
+    def depart(self, held: Held, delivered: int | None, *, went_away: bool) -> None:
+        """A client is held no more; see Held.depart."""
+        self._forget(held)
+        if held.keyed:
+            if delivered is not None and (delivered in RETRYABLE or delivered >= 500):
+                self._departures.add(held.task_id, held.digest, How.KEY)
+        elif delivered is not None:
+            self._departures.add(held.task_id, held.digest, How.SUCCESS if 200 <= delivered < 300 else How.ERROR)
+        elif not self.draining and not self._results.waits(held.task_id):
+            cancel = went_away and self._config.cancel_on_disconnect
+            self._departures.add(held.task_id, held.digest, How.CANCELLED if cancel else How.GONE)
 
     def drain(self) -> None:
         """Send the waiting clients away, to find their requests again by a retry on the next process."""
         self.draining = True
-        self._results.wake_all(_draining())
+        for held in list(self._held.values()):
+            held.waiter.wake(_draining())
+        last_words = time.monotonic() + LAST_WORDS_SECONDS
+        while self._answering and time.monotonic() < last_words:
+            gevent.sleep(0.05)
+        self._departures.flush(LAST_WORDS_SECONDS)
+        if self._started:
+            self._presence.leave()  # now everything that waited here is an orphan
 
-    def hold(self, request: Request, credential: str) -> tuple[str, Reply]:
-        """Accept a request and wait for its reply; returns the task id with it.
+    def _waiting(self) -> list[tuple[str, str]]:
+        return [(held.task_id, held.digest) for held in self._held.values() if not held.keyed]
 
-        Raises:
-            Unavailable: nothing was accepted, or this process is going away.
-            ClientError: it was refused.
-            DeadlineExceeded: no reply came.
-        """
-        if self.draining:
-            raise _draining()
-        if len(self._results) >= self._most:
-            raise TooManyWaiting("Too many requests are waiting; try again shortly.", retry_after_seconds=5)
-        self.start()
-        # Registered before it can be settled; under its own id even if it turns out to be a repetition.
-        waiter = self._results.register(request.id)
-        try:
-            task_id = self._acceptor.accept(request, credential)
-            if self.draining:
-                raise _draining()
-            if task_id != request.id:
-                self._results.forget(waiter)
-                waiter = self._results.register(task_id)
-                self._results.look(task_id)
-            timeout = self._config.request_deadline_seconds + DEADLINE_MARGIN_SECONDS
-            return task_id, waiter.wait(timeout)
-        except gevent.Timeout:
-            raise DeadlineExceeded("The request was not answered within its deadline.") from None
-        finally:
-            self._results.forget(waiter)
+    def _lose(self, request_ids: set[str]) -> None:
+        for held in list(self._held.values()):
+            if held.task_id in request_ids and not held.keyed:
+                held.lost = True
+                held.waiter.wake(_draining())
 
 
 def _draining() -> Draining:
-    return Draining("The proxy is restarting; your request goes on, try again.", retry_after_seconds=5)
+    return Draining(
+        "The proxy is restarting; your request goes on, try again.",
+        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.hub import get_hub
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -13,9 +15,16 @@ from web.incoming import IncomingRequest, refuse
 if TYPE_CHECKING:  # gunicorn imports this module before it patches the standard library
     from web.waiting import Front
 
+#: A connection that has just been opened must have sent its headers by then.
+HEADER_SECONDS = 4.0
+
 
 class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
     """gunicorn runs no hook before it waits for held clients, so the signal itself is ours."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.idle: set[Idle] = set()
 
     def init_process(self) -> None:
         """Requests are read by a class of ours."""
@@ -30,9 +39,46 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish what is being written, hold nobody."""
         super().handle_exit(sig, frame)
-        front: Front = self.wsgi.extensions["front"]
-        gevent.spawn(front.drain)
+        gevent.spawn(self._drain)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT and SIGQUIT, from a terminal: the same."""
         self.handle_exit(sig, frame)
+
+    def timeout_ctx(self) -> Idle:
+        """Around the reading of each request's headers."""
+        return Idle(self)
+
+    def _drain(self) -> None:
+        for idle in list(self.idle):
+            idle.end()
+        front: Front = self.wsgi.extensions["front"]
+        front.drain()
+
+
+class Idle:
+    """A connection between two requests, or before its first one; it is given up in time."""
+
+    def __init__(self, worker: FrontWorker) -> None:
+        self._worker = worker
+        self._greenlet = gevent.getcurrent()
+        # The greenlet is the connection's: what it notes is there at its next request.
+        first = not getattr(self._greenlet, "has_spoken", False)
+        self._greenlet.has_spoken = True  # type: ignore[attr-defined]  # a greenlet takes any attribute
+        seconds = HEADER_SECONDS if first else worker.cfg.keepalive
+        self._timeout = gevent.Timeout(seconds if worker.alive else 0.001, False)  # type: ignore[arg-type]  # gevent's own idiom
+
+    def __enter__(self) -> None:
+        self._worker.idle.add(self)
+        self._timeout.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._worker.idle.discard(self)
+        self._timeout.close()
+        return error is self._timeout
+
+    def end(self) -> None:
+        """Close the connection now."""
+        get_hub().loop.run_callback(self._greenlet.throw, self._timeout)

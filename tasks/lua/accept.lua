@@ -3,20 +3,28 @@
 -- All of it or nothing; run again with the same ids it changes nothing.
 --
 -- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
---       after which the sweep looks whether its message is still there,
---       what becomes of requests that cannot be batched ("sync" or "reject"), number of groups,
---       then per group: id, credential ref, sealed credential, endpoint, model, organization, project,
---       longest wait (s); then per request: id, group id, lane, message, body, line bytes,
---       inputs, idempotency digest or "", fingerprint.
--- Returns per request: "" accepted, "conflict", or the id of the request that it repeats.
+--       after which the sweep looks whether its message is still there, what becomes of requests that
+--       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
+--       delivered success may be asked for by a retry, number of groups, then per group: id, credential ref,
+--       sealed credential, endpoint, model, organization, project, longest wait (s); then per request: id,
+--       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
+--       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
+--       (models.Attempt).
+-- Returns per request: "" accepted, "conflict", "later", or the id of the request that it repeats.
+--
+-- Equal requests are in a zset, so that any number of them is searched in no time:
+--   score  n + t   a client of front n waits for it; t: the seconds of its acceptance, divided by 2^32
+--          < 0     a success, delivered at -score seconds
+-- One whose front is not in `fronts` is an orphan. Whoever takes it becomes its client in the same step.
 local prefix, max_requests, max_bytes, max_inputs = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local at = 10
+local front = tonumber(ARGV[9])
+local at = 12
 local touched, diverted = {}, {}
 
-for _ = 1, tonumber(ARGV[9]) do
+for _ = 1, tonumber(ARGV[11]) do
   local id, credential = ARGV[at], ARGV[at + 1]
   local key = prefix .. 'group:' .. id
   redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
@@ -28,13 +36,90 @@ for _ = 1, tonumber(ARGV[9]) do
   at = at + 8
 end
 
+local living = {}
+for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. now, '+inf')) do
+  living[#living + 1] = tonumber(number)
+end
+table.sort(living)
+
+-- The request with the lowest score of a range, and its score. One whose record is gone is forgotten;
+-- if they must be unfinished, the first few that were settled a moment ago are passed over.
+local function lowest(index, min, max, unfinished)
+  local passed = 0
+  while passed < 20 do
+    local found = redis.call('ZRANGEBYSCORE', index, min, max, 'WITHSCORES', 'LIMIT', passed, 1)
+    if not found[1] then
+      return nil
+    end
+    local state = redis.call('HGET', prefix .. 'request:' .. found[1], 'state')
+    if not state then
+      redis.call('ZREM', index, found[1])
+    elseif unfinished and state == 'settled' then
+      passed = passed + 1
+    else
+      return found[1], tonumber(found[2])
+    end
+  end
+end
+
+-- The oldest of the lowest ones in several ranges.
+local function oldest(index, ranges, unfinished)
+  local id, age
+  for _, range in ipairs(ranges) do
+    local candidate, score = lowest(index, range[1], range[2], unfinished)
+    if candidate and (not age or score % 1 < age) then
+      id, age = candidate, score % 1
+    end
+  end
+  return id, age
+end
+
+-- What a request without an Idempotency-Key repeats, or "later", or "".
+local function predecessor(index, id, attempt)
+  local taken = redis.call('GET', prefix .. 'taken:' .. id)
+  if taken then
+    return taken:match('^%x+') -- the answer to the first call was lost
+  end
+  local dead, alive, from = {}, {}, '0'
+  for _, number in ipairs(living) do
+    dead[#dead + 1] = { from, '(' .. number }
+    alive[#alive + 1] = { number, '(' .. number + 1 }
+    from = number + 1
+  end
+  dead[#dead + 1] = { from, '+inf' }
+  local found, age = oldest(index, dead)
+  if not found and attempt ~= 'first' then
+    if attempt == 'retry' and oldest(index, alive) then
+      return 'later'
+    end
+    found, age = oldest(index, alive, true)
+    if not found then
+      found = lowest(index, '-inf', ARGV[10] - math.floor(now / 1000))
+      age = math.floor(now / 1000) / 4294967296
+    end
+  end
+  if not found then
+    return ''
+  end
+  redis.call('ZADD', index, front + age, found)
+  redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1)
+  redis.call('SET', prefix .. 'taken:' .. id, found .. ' ' .. index, 'EX', 60)
+  return found
+end
+
 local replies, accepted = {}, 0
 while ARGV[at] do
   local id, group, lane, digest, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7], ARGV[at + 8]
+  local attempt = ARGV[at + 9]
   local record = prefix .. 'request:' .. id
   local reply = ''
   if redis.call('EXISTS', record) == 0 then
-    if digest ~= '' then
+    local index = prefix .. 'equal:' .. digest
+    if attempt ~= 'key' then
+      if redis.call('EXISTS', index) == 1 then
+        reply = predecessor(index, id, attempt)
+      end
+    else
       local known = redis.call('GET', prefix .. 'idempotency:' .. digest)
       if known then
         local original, print = known:match('^(%x+) (%x+)$')
@@ -53,7 +138,10 @@ while ARGV[at] do
       redis.call('SET', prefix .. 'body:' .. id, ARGV[at + 4])
       redis.call('HSET', record, 'state', 'queued', 'owner', '', 'group', group, 'lane', lane,
         'accepted', now, 'queued', now, 'bytes', ARGV[at + 5], 'inputs', ARGV[at + 6])
-      if digest ~= '' then
+      if attempt ~= 'key' then
+        redis.call('ZADD', index, front + math.floor(now / 1000) / 4294967296, id)
+        redis.call('EXPIRE', index, lifetime)
+      else
         redis.call('SET', prefix .. 'idempotency:' .. digest, id .. ' ' .. fingerprint)
         redis.call('HSET', record, 'idempotency', digest)
       end
@@ -69,7 +157,7 @@ while ARGV[at] do
     end
   end
   replies[#replies + 1] = reply
-  at = at + 9
+  at = at + 10
 end
 
 local full = false

@@ -1,10 +1,22 @@
 #!lua flags=allow-oom
--- Takes back requests that were answered 503 because nobody could say whether they had been accepted.
+-- Takes back requests that were answered 503 because nobody could say whether they had been accepted,
+-- or whose clients went away and want nothing any more.
 --
--- ARGV: key prefix, then request ids. Returns how many had been accepted and are taken back;
+-- ARGV: key prefix, counter that notes it ("requests_total": they never counted, or "requests_cancelled"),
+--       then request ids. Returns how many had been accepted and are taken back;
 -- one that has been collected meanwhile, or has got a second caller, stays.
-local prefix, withdrawn = ARGV[1], 0
-for i = 2, #ARGV do
+local prefix, counter, withdrawn = ARGV[1], ARGV[2], 0
+for i = 3, #ARGV do
+  -- An orphan that it had taken is one again; see accept.lua.
+  local taken = redis.call('GET', prefix .. 'taken:' .. ARGV[i])
+  if taken then
+    local orphan, index = taken:match('^(%x+) (.+)$')
+    local score = tonumber(redis.call('ZSCORE', index, orphan) or -1)
+    if score > 0 then
+      redis.call('ZADD', index, score % 1, orphan)
+    end
+    redis.call('DEL', prefix .. 'taken:' .. ARGV[i])
+  end
   local record = prefix .. 'request:' .. ARGV[i]
   local r = redis.call('HMGET', record, 'state', 'idempotency', 'attached', 'lane', 'group', 'bytes', 'inputs')
   if r[1] == 'queued' and not r[3] then
@@ -18,7 +30,7 @@ for i = 2, #ARGV do
       redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_bytes', -r[6])
       redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_inputs', -r[7])
     end
-    redis.call('HINCRBY', prefix .. 'stats', 'requests_total', -1)
+    redis.call('HINCRBY', prefix .. 'stats', counter, counter == 'requests_total' and -1 or 1)
     withdrawn = withdrawn + 1
   end
 end

@@ -25,7 +25,9 @@ def hasty_stack(**variables: str) -> Iterator[tuple[Stack, Simulator]]:
     with (
         running.redis_server() as server,
         serve(**DELAYS) as upstream,
-        running.running_stack(server.url, upstream.url, app="tests.chaos.worker_app", extra=(), only=(), **variables) as stack,
+        running.running_stack(
+            server.url, upstream.url, app="tests.chaos.worker_app", extra=(), only=(), **variables
+        ) as stack,
     ):
         yield stack, upstream
 

@@ -13,14 +13,16 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
     "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
-    "tasks.settle", "tasks.accept", "tasks.results", "tasks.hints", "tasks.batches", "tasks.leases", "tasks.stage",
+    "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.hints",
+    "tasks.batches", "tasks.leases", "tasks.stage",
     "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
     "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies",
+    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
+    "web.alarms", "web.sockets", "web.waiting", "web.answer",
     "web.incoming", "web.upstream", "web.exchange", "web.relay",
     "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
