@@ -27,6 +27,7 @@ GATHER_SECONDS = 0.002
 CHUNK_REQUESTS = 500
 CHUNK_BYTES = 4_000_000
 WITHDRAW_SECONDS = 0.5
+ABSENT = "The proxy's store does not answer; try again shortly."
 #: A group and its credential outlive every request that refers to them.
 LIFETIME_SECONDS = 14 * 86_400
 
@@ -52,12 +53,14 @@ class Acceptor:
         self._config = config
         self._presence = presence or Presence()
         self._pending: deque[_Entry] = deque()
+        self._taken: list[_Entry] = []  # in the script just now
         self._arrived = Event()
         self._doubtful: list[str] = []
-        self._pressure = Pressure()
+        self._pressure = Pressure(config)
 
     def start(self) -> None:
         """Start the publisher greenlet."""
+        self._pressure.start(self._refuse_all)
         gevent.spawn(self._publish_forever)
 
     def accept(self, request: Request, credential: str) -> str:
@@ -69,6 +72,7 @@ class Acceptor:
             StoreUnavailable: it was not accepted.
             IdempotencyConflict: its Idempotency-Key belongs to another body.
         """
+        self._pressure.check()
         entry = _entry(request, credential)
         self._pending.append(entry)
         self._arrived.set()
@@ -89,6 +93,14 @@ class Acceptor:
             while self._pending:
                 self._publish(self._take())
 
+    def _refuse_all(self) -> None:
+        """Redis does not answer: let nobody wait for it. What it takes all the same is taken back."""
+        self._doubtful += [entry.request_id for entry in self._taken if not entry.accepted.ready()]
+        for entry in [*self._taken, *self._pending]:
+            if not entry.accepted.ready():
+                entry.accepted.set_exception(StoreUnavailable(ABSENT, retry_after_seconds=20))
+        self._pending.clear()
+
     def _take(self) -> list[_Entry]:
         chunk: list[_Entry] = []
         size = 0
@@ -98,6 +110,7 @@ class Acceptor:
         return chunk
 
     def _publish(self, chunk: list[_Entry]) -> None:
+        self._taken = chunk
         try:
             replies = self._run(chunk)
         except Exception as error:
@@ -106,10 +119,14 @@ class Acceptor:
             if not isinstance(failure, LlmProxyError):
                 logger.exception("a gather of %d requests failed", len(chunk))
             for entry in chunk:
-                entry.accepted.set_exception(failure)
+                if not entry.accepted.ready():
+                    entry.accepted.set_exception(failure)
             return
+        finally:
+            self._taken = []
         for entry, reply in zip(chunk, replies, strict=True):
-            entry.accepted.set(reply.decode())
+            if not entry.accepted.ready():
+                entry.accepted.set(reply.decode())
 
     def _run(self, chunk: list[_Entry]) -> list[bytes]:
         self._pressure.check()

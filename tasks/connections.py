@@ -16,8 +16,8 @@ from tasks.settings import Settings, settings
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 
-def connect(config: Settings) -> redis.Redis:
-    """A client with a pool of its own.
+def connect(config: Settings, *, patience_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
+    """A client with a pool of its own, for which Redis may be silent for so long.
 
     It never repeats a command by itself: redis-py's default retries would run a push twice
     after a lost reply, and take seconds to say that Redis is away.
@@ -28,9 +28,9 @@ def connect(config: Settings) -> redis.Redis:
     pool = redis.BlockingConnectionPool.from_url(
         config.redis,
         max_connections=config.redis_max_connections,
-        timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=3.0,
+        timeout=patience_seconds,
+        socket_timeout=patience_seconds,
+        socket_connect_timeout=min(patience_seconds, 3.0),
         retry=Retry(NoBackoff(), 0),
         **options,
     )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Callable
 from typing import Any
 
+import gevent
 import redis
 
-from tasks import connections
+from tasks import connections, store
 from tasks.errors import SettingsError, StoreUnavailable
+from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 #: Above this part of maxmemory nothing is accepted, so that what was accepted has room to drain.
 FULL = 0.85
 CHECK_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
 
 
 def check_at_start() -> None:
@@ -42,23 +45,41 @@ def check_at_start() -> None:
 
 
 class Pressure:
-    """Looks at Redis' memory at most once a second."""
+    """Looks at Redis once a second, with a connection and less patience than who works with it.
 
-    def __init__(self) -> None:
-        self._checked_at = 0.0
-        self._full = False
+    So what would wait for a Redis that hangs is refused at once, as if it were gone.
+    """
+
+    def __init__(self, config: Settings) -> None:
+        self._client = connections.connect(config, patience_seconds=PATIENCE_SECONDS)
+        self._trouble = ""
+
+    def start(self, on_absence: Callable[[], None]) -> None:
+        """Start to look; `on_absence` is called whenever Redis does not answer."""
+        self._look(on_absence)
+        gevent.spawn(self._look_forever, on_absence)
 
     def check(self) -> None:
-        """Pass while there is room.
+        """Pass while Redis answers and there is room in it.
 
         Raises:
-            StoreUnavailable: Redis is more than FULL full.
+            StoreUnavailable: it does not, or is more than FULL full.
         """
-        now = time.monotonic()
-        if now - self._checked_at > CHECK_SECONDS:
-            self._checked_at = now
-            memory = connections.client().info("memory")
-            limit = memory.get("maxmemory") or 0
-            self._full = bool(limit) and memory["used_memory"] > FULL * limit
-        if self._full:
-            raise StoreUnavailable("The proxy's store is full; try again when it has drained.", retry_after_seconds=20)
+        if self._trouble:
+            raise StoreUnavailable(self._trouble, retry_after_seconds=20)
+
+    def _look_forever(self, on_absence: Callable[[], None]) -> None:
+        while True:
+            gevent.sleep(CHECK_SECONDS)
+            self._look(on_absence)
+
+    def _look(self, on_absence: Callable[[], None]) -> None:
+        try:
+            memory: dict[str, Any] = self._client.info("memory")
+        except redis.RedisError as error:
+            self._trouble = str(store.unavailable(error))
+            on_absence()
+            return
+        limit = memory.get("maxmemory") or 0
+        full = limit and memory["used_memory"] > FULL * limit
+        self._trouble = "The proxy's store is full; try again when it has drained." if full else ""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.hub import get_hub
+from gevent.server import StreamServer
 from gunicorn.http.parser import RequestParser
+from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from web.incoming import IncomingRequest, refuse
@@ -17,6 +19,24 @@ if TYPE_CHECKING:  # gunicorn imports this module before it patches the standard
 
 #: A connection that has just been opened must have sent its headers by then.
 HEADER_SECONDS = 4.0
+#: More of them and who is connected waits for who connects.
+ACCEPT_AT_ONCE = 64
+
+
+class EagerServer(StreamServer):
+    """gunicorn lets several processes accept one connection at a time, so that none takes them all.
+
+    When thousands connect at once the kernel's queue runs over, and who finds it full tries again after seconds.
+    """
+
+    @property
+    def max_accept(self) -> int:
+        """Connections taken in one go."""
+        return ACCEPT_AT_ONCE
+
+    @max_accept.setter
+    def max_accept(self, value: int) -> None:
+        pass  # gunicorn's 1
 
 
 class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
@@ -27,8 +47,9 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
         self.idle: set[Idle] = set()
 
     def init_process(self) -> None:
-        """Requests are read by a class of ours."""
+        """Requests are read, and connections accepted, by classes of ours."""
         RequestParser.mesg_class = IncomingRequest
+        ggevent.StreamServer = EagerServer
         super().init_process()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:

@@ -44,8 +44,8 @@ def passing(point: str) -> None:
 def _redis_door() -> None:
     connect, run = connections.connect, store.run
 
-    def hooked_connect(config: Any) -> Any:
-        client: Any = connect(config)
+    def hooked_connect(config: Any, **options: Any) -> Any:
+        client: Any = connect(config, **options)
         execute = client.execute_command
 
         def execute_command(*args: Any, **options: Any) -> Any:
