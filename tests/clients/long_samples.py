@@ -1,0 +1,50 @@
+"""200 equal requests of impatient SDKs, while fronts are killed and replaced: each gets an answer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import openai
+import pytest
+
+from tests.clients.asking import Front
+from tests.running import Stack
+
+COUNT = 200
+BATCH_SECONDS = 20
+
+
+@pytest.mark.timeout(240)
+def test_200_equal_requests_get_200_answers_from_200_paid_lines(front: Front, slow_stack: Stack) -> None:
+    front.upstream.configure(batch_delay=BATCH_SECONDS)
+
+    async def sample(client: openai.AsyncOpenAI, n: int) -> str:
+        answer = await client.chat.completions.create(
+            model="samples",
+            messages=[{"role": "user", "content": "the same"}],
+            # Every other one hides its patience, and so gives up and comes again.
+            extra_headers={"x-stainless-read-timeout": "6000"} if n % 2 else {},
+        )
+        return answer.id
+
+    async def main() -> list[str]:
+        url = f"{front.url}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=0.75, max_retries=60) as client:
+            return await asyncio.gather(*(sample(client, n) for n in range(COUNT)))
+
+    def trouble() -> None:
+        time.sleep(6)
+        slow_stack.kill_worker_of_web()
+        time.sleep(8)
+        slow_stack.processes.pop("web").stop()
+        slow_stack.start("web")
+
+    making_trouble = threading.Thread(target=trouble)
+    making_trouble.start()
+    ids = asyncio.run(main())
+    making_trouble.join()
+
+    assert len(set(ids)) == COUNT
+    assert front.paid("samples") == COUNT
