@@ -8,33 +8,27 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests import running
+from tests import ground
+from tests.ground import Ground
 from tests.integration.test_pipeline import ask, batches_of
-from tests.running import Stack, until
-from tests.simulator.server import Simulator, serve
+from tests.running import until
+from tests.simulator.server import Simulator
+
+Case = tuple[openai.OpenAI, Simulator]
 
 
 @pytest.fixture(scope="module")
-def doubtful() -> Iterator[tuple[Stack, Simulator]]:
+def doubtful() -> Iterator[Ground]:
     """A stack whose patience is short enough to be waited for."""
-    with (
-        running.redis_server() as server,
-        serve(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1) as upstream,
-        running.running_stack(server.url, upstream.url, app="tests.chaos.worker_app") as stack,
-    ):
-        yield stack, upstream
+    with ground.opened() as opened:
+        yield opened
 
 
 @pytest.fixture
-def case(doubtful: tuple[Stack, Simulator], api_key: str) -> Iterator[tuple[openai.OpenAI, Simulator]]:
-    stack, upstream = doubtful
-    upstream.reset()
-    upstream.configure(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1)
-    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=api_key, max_retries=0) as sdk:
-        yield sdk, upstream
-
-
-Case = tuple[openai.OpenAI, Simulator]
+def case(doubtful: Ground, api_key: str) -> Iterator[Case]:
+    doubtful.upstream.reset()
+    with openai.OpenAI(base_url=f"{doubtful.stack.url}/v1", api_key=api_key, max_retries=0) as sdk:
+        yield sdk, doubtful.upstream
 
 
 def ask_many(sdk: openai.OpenAI, model: str, count: int = 5) -> None:
