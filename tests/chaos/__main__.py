@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,8 +26,10 @@ UNFINISHED = ("lp:batches", "lp:groups", "lp:standing", "lp:body:*", "lp:lines:*
 EXPIRED = ("lp:request:*", "lp:idempotency:*", "celery-task-meta-*")
 
 
-def run(seed: int, seconds: float, requests: int, mode: str, keyless: float = 0.0) -> dict[str, Any]:
-    """One run; the report names the violations."""
+def run(
+    seed: int, seconds: float, requests: int, mode: str, keyless: float = 0.0, logs: Path | None = None
+) -> dict[str, Any]:
+    """One run; the report names the violations. `logs` keeps what every process has printed."""
     with ground.opened(
         extra=EXTRA,
         upstream={"validate_delay": 0.3, "batch_delay": 1.0, "finalize_delay": 0.3},
@@ -66,6 +69,8 @@ def run(seed: int, seconds: float, requests: int, mode: str, keyless: float = 0.
             }
             callers.give_up()
             leftovers = _leftovers(opened)
+        if logs:
+            logs.write_text(stack.logs())
         if late:
             stack.stop()  # ends the calls of those who still wait
         asking.join()
@@ -136,7 +141,7 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--mode", choices=["batch", "sync"], default="batch")
     parser.add_argument("--keyless", type=float, default=0.0, help="part of the callers that send no Idempotency-Key")
-    given = parser.parse_args()
-    result = run(given.seed, given.seconds, given.requests, given.mode, given.keyless)
+    parser.add_argument("--logs", type=Path, help="a file for what every process prints")
+    result = run(**vars(parser.parse_args()))
     print(json.dumps(result, indent=1))  # noqa: T201 - the report
     sys.exit(bool(result["violations"]))

@@ -101,7 +101,7 @@ def create_later(ground: Ground) -> None:
 @scenario
 def create_refused(ground: Ground) -> None:
     """The upstream refuses the batch: everybody gets its words."""
-    fault(ground, "POST /v1/batches", "400")
+    fault(ground, "POST /v1/batches", "400", count=99)
     ground.refused("no", "refused", 400)
 
 

@@ -16,12 +16,11 @@ from tasks import store
 
 STATES: Final = frozenset("claimed uploading creating submitted ended delivering cleaning done".split())
 #: Fields of a batch record that identify, count or date it, or that every batch of its state has.
-ORDINARY: Final = frozenset(
-    (
-        "state group count bytes credential endpoint model organization project lease lease_until not_before"
-        " upstream_id create_at output_file input_file progress_total progress_completed progress_failed upstream_status uploads"
-    ).split()
-).union(STATES)
+ORDINARY: Final = STATES.union(
+    "state group count bytes credential endpoint model organization project lease lease_until not_before".split(),
+    "upstream_id upstream_status create_at uploads input_file output_file".split(),
+    "progress_total progress_completed progress_failed".split(),
+)
 #: Marks that mean something in these states only: the code of the others never looks at what they stand for.
 #: A field that is not named here, such as a new one, is taken to matter in all.
 MATTERS_IN: Final = {

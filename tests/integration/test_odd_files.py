@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import re
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -19,6 +21,8 @@ from tests.simulator.server import Simulator
 CONTENT = "GET /v1/files/*/content"
 #: Longer than the piece in which downloads are read, so that a cut meets every place in a line.
 REPLY_BYTES = 300_000
+PAGE_BYTES = resource.getpagesize()
+BYTE_ORDER_MARK = pytest.mark.xfail(strict=True, reason="the first line of a file with a byte order mark is lost")
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +83,39 @@ def test_a_body_that_comes_slowly_outlives_the_lease_and_is_read_once(sdk: opena
     assert upstream.stats()["calls"]["GET /v1/files/{id}/content"] == 1
 
 
-def test_a_body_without_an_end_holds_up_nobody_else(sdk: openai.OpenAI, upstream: Simulator) -> None:
-    upstream.configure(faults=[{"path": CONTENT, "kind": "endless", "count": 1, "seconds": 0.01}])
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pool.submit(ask, sdk, "first", "endless")
-        until(lambda: upstream.stats()["calls"].get("GET /v1/files/{id}/content"), "its download has begun")
+#: More than a worker needs; much less than an upstream can send in the half hour that a transfer may take.
+MOST_BYTES = 300_000_000
 
-        assert ask(sdk, "second", "beside") == "echo:second"
+
+def memory_of(own: Ground, name: str) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{own.stack.processes[name].popen.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+@pytest.mark.xfail(strict=True, reason="delivery reads a line without an end into memory until the worker is killed")
+def test_a_body_without_an_end_is_given_up_before_it_fills_the_memory(
+    own: Ground, sdk: openai.OpenAI, upstream: Simulator
+) -> None:
+    upstream.configure(faults=[{"path": CONTENT, "kind": "endless", "count": 1}])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, sdk, "first", "endless")
+        try:
+            until(lambda: asked.done() or memory_of(own, "worker-transfer") > MOST_BYTES, "it is given up or grows", 60)
+            assert memory_of(own, "worker-transfer") <= MOST_BYTES
+        finally:  # its successor delivers
+            own.stack.kill("worker-transfer")
+            own.stack.start("worker-transfer")
+        assert asked.result(30) == "echo:first"
 
 
 @pytest.mark.parametrize(
     "end",
     [
-        {"bom": True},
+        pytest.param({"bom": True}, marks=BYTE_ORDER_MARK),
         {"crlf": True},
         {"blank_lines": True},
         {"no_last_newline": True},
-        {"bom": True, "crlf": True, "blank_lines": True, "no_last_newline": True},
+        {"crlf": True, "blank_lines": True, "no_last_newline": True},
     ],
 )
 def test_a_file_in_another_dialect_is_read_and_nothing_is_paid_twice(

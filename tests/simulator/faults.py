@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +17,9 @@ from flask import Response
 from tests.simulator.errors import ApiError
 from tests.simulator.greenlets import sleep
 
-KINDS = r"^([45]\d\d|reset_before|reset_after|hang|truncate|slow|dribble|endless)$"
-#: These strike the body of the answer.
-OF_THE_BODY = frozenset({"reset_after", "truncate", "dribble", "endless"})
+KINDS = r"^([45]\d\d|reset_before|reset_after|error_after|hang|truncate|slow|dribble|endless)$"
+#: These strike the answer: the call takes effect.
+OF_THE_ANSWER = frozenset({"reset_after", "error_after", "truncate", "dribble", "endless"})
 #: A close with this option is a reset instead of an orderly end.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 HANG_SECONDS = 3600.0
@@ -94,7 +95,10 @@ def _reset(connection: socket.socket | None) -> bytes:
 
 
 def spoil(response: Response, fault: Fault) -> Response:
-    """The same answer with something wrong about its body."""
+    """The same answer with something wrong about it; "error_after" says that nothing was done although it was."""
+    if fault.kind == "error_after":
+        error = refusal(msgspec.structs.replace(fault, kind="500"))
+        return Response(json.dumps(error.body), error.status, error.headers, mimetype="application/json")
     if fault.kind == "truncate":
         return _truncate(response, fault.part)
     return _dribble(response, fault) if fault.kind == "dribble" else _endless(response, fault)
