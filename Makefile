@@ -17,8 +17,8 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 test: $(VENV)/dev  ## all tests: unit, integration, system
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
-chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync)
-	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync, KEYLESS=0.3)
+	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED)) --keyless $(or $(KEYLESS),0)
 
 soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 	@$(BIN)/python -m tests.soak

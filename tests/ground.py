@@ -31,11 +31,10 @@ class Ground:
     _starting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def start_dead(self) -> None:
-        """Start what has died."""
+        """Start what has died, and wait for nobody: one that dies again at once must not hold up the others."""
         with self._starting:  # never twice the same
             for name in self.stack.dead():
-                with contextlib.suppress(AssertionError):  # it was killed again before it was ready
-                    self.stack.start(name)
+                self.stack.start(name, wait=False)
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:

@@ -172,8 +172,8 @@ class Stack:
         """The front's address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *names: str) -> None:
-        """Start processes by name (all of them without names) and wait until they work."""
+    def start(self, *names: str, wait: bool = True) -> None:
+        """Start processes by name (all of them without names) and wait until they work, unless told not to."""
         commands = {f"worker-{lane}": stack.worker(lane) for lane in stack.LANES}
         for name in self.extra:
             commands[name] = stack.beat() if name.startswith("beat") else _worker_of_all(name)
@@ -182,7 +182,7 @@ class Stack:
         commands = {name: [other.get(word, word) for word in command] for name, command in commands.items()}
         for name in names or commands:
             self.processes[name] = start(name, commands[name], self.variables, self.directory)
-        for name in names or commands:
+        for name in (names or commands) if wait else ():
             self._wait_for(name)
 
     def kill_worker_of_web(self) -> None:

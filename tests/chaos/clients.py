@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
-
-import requests
+from typing import Any
+from urllib.parse import urlsplit
 
 from tests.chaos import features
 
@@ -29,6 +31,8 @@ class Story:
     Attributes:
         tries: (time, what came of it) of each try that was in vain.
         task_id: of the answer.
+        connected: when the front's machine took the connection of the last try.
+        held_seconds: how long the front says that it has held the last try.
     """
 
     key: str
@@ -36,6 +40,8 @@ class Story:
     tries: list[tuple[float, str]] = field(default_factory=list)
     ended: float = 0.0
     task_id: str = ""
+    connected: float = 0.0
+    held_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -94,7 +100,11 @@ class Callers:
                 pool.submit(self._ask_and_note, key, content, headers)
 
     def _headers(self, n: int) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer sk-{n % 2}", "X-Batch-Mode": self.mode}
+        headers = {
+            "Authorization": f"Bearer sk-{n % 2}",
+            "Content-Type": "application/json",
+            "X-Batch-Mode": self.mode,
+        }
         if self.random.random() >= self.keyless:
             headers["Idempotency-Key"] = f"key-{n}"
         if features.CANCELS and self.random.random() < features.IMPATIENT:
@@ -114,27 +124,40 @@ class Callers:
         while not self.enough.is_set():
             counted = {**headers, "x-stainless-retry-count": str(len(story.tries))}
             try:
-                answer = requests.post(
-                    f"{self.url}/v1/chat/completions", json=body, headers=counted, timeout=TRY_SECONDS
-                )
-            except requests.RequestException as error:
+                status, given, text = self._post(story, body, counted)
+            except (OSError, http.client.HTTPException) as error:
                 story.tries.append((time.time(), type(error).__name__))
             else:
-                if answer.status_code == 200:
-                    self._note(story, content, answer)
+                if status == 200:
+                    self._note(story, content, given, text)
                     return
-                if answer.status_code not in AGAIN or answer.headers.get("x-should-retry") == "false":
-                    self.wrong.append(f"{story.key}: {answer.status_code} {answer.text[:200]}")
+                if status not in AGAIN or given["x-should-retry"] == "false":
+                    self.wrong.append(f"{story.key}: {status} {text[:200]!r}")
                     story.ended = time.time()
                     return
-                story.tries.append((time.time(), str(answer.status_code)))
+                story.tries.append((time.time(), str(status)))
             self.enough.wait(PAUSE_SECONDS)
         self.wrong.append(f"{story.key}: no answer in {story.seconds:.0f} s")
 
-    def _note(self, story: Story, content: str, answer: requests.Response) -> None:
-        got = answer.json()
+    def _post(
+        self, story: Story, body: dict[str, Any], headers: dict[str, str]
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """One try on a connection of its own, with the moment at which that was there."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=TRY_SECONDS)
+        try:
+            connection.connect()
+            story.connected = time.time()
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def _note(self, story: Story, content: str, headers: http.client.HTTPMessage, text: bytes) -> None:
+        got = json.loads(text)
         if got["choices"][0]["message"]["content"] != f"echo:{content}":
             self.wrong.append(f"{story.key}: another's answer")
         self.answers[story.key] = got["id"]
-        story.task_id = answer.headers["x-batch-task-id"]
+        story.task_id = headers["x-batch-task-id"]
+        story.held_seconds = int(headers["x-batch-wait-ms"]) / 1000
         story.ended = time.time()

@@ -25,6 +25,8 @@ def _told(story: Story, client: Any, logs: list[str]) -> dict[str, Any]:
     events = [(story.began, "asked"), *((at, f"in vain: {what}") for at, what in story.tries)]
     events += [(int(request[name]) / 1000, name) for name in ("accepted", "queued", "settled") if name in request]
     events += [(int(batch[name]) / 1000, name) for name in STATES if name in batch]
+    if story.ended:
+        events += [(story.connected, "connected"), (story.ended - story.held_seconds, "the front has it")]
     events.append((story.ended or story.began, "answered" if story.ended else "never answered"))
     events.sort()
     pauses = [
