@@ -15,6 +15,7 @@ from tests import ground
 from tests.chaos import features, slowest
 from tests.chaos.clients import Callers
 from tests.chaos.monkey import FAULTS, Monkey
+from tests.chaos.probe import Probe
 from tests.ground import Ground
 
 RESULT_TTL_SECONDS = 30
@@ -44,7 +45,10 @@ def run(
         upstream.configure(faults=faults, **features.upstream(stack.url))
         callers = Callers(stack.url, mode, requests, Random(seed), keyless)
         monkey = Monkey(opened, Random(seed))
+        probe = Probe(stack.url)
         with opened.kept():
+            looking = threading.Thread(target=probe.run)
+            looking.start()
             harming = threading.Thread(target=monkey.run)
             harming.start()
             asking = threading.Thread(target=callers.run, args=(150, seconds * 0.9))
@@ -61,13 +65,19 @@ def run(
                 "seed": seed,
                 "mode": mode,
                 "seconds": seconds,
+                "front_away_seconds": round(probe.away_seconds(0, calm), 1),
                 "drained_seconds": round(drained_seconds, 1),
-                "slowest_overall": slowest.told(callers.stories, opened.redis.client, stack),
+                "slowest_overall": slowest.told(callers.stories, opened.redis.client, stack, probe),
                 "slowest_after_the_faults": slowest.told(
-                    [story for story in callers.stories if (story.ended or calm) >= calm], opened.redis.client, stack
+                    [story for story in callers.stories if (story.ended or calm) >= calm],
+                    opened.redis.client,
+                    stack,
+                    probe,
                 ),
             }
             callers.give_up()
+            probe.stop()
+            looking.join()
             leftovers = _leftovers(opened)
         if logs:
             logs.write_text(stack.logs())

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from typing import Any
 
 from tests.chaos.clients import Story
+from tests.chaos.probe import Probe
 from tests.running import Stack
 
 STATES = ("claimed", "uploading", "creating", "submitted", "ended", "delivering", "cleaning")
 LOG_LINES = 12
 
 
-def told(stories: list[Story], client: Any, stack: Stack, most: int = 3) -> list[dict[str, Any]]:
+def told(stories: list[Story], client: Any, stack: Stack, probe: Probe, most: int = 3) -> list[dict[str, Any]]:
     """The slowest, with the seconds between what is known to have happened to each."""
     logs = stack.logs().splitlines()
-    return [_told(story, client, logs) for story in sorted(stories, key=lambda s: -s.seconds)[:most]]
+    return [_told(story, client, logs, probe) for story in sorted(stories, key=lambda s: -s.seconds)[:most]]
 
 
-def _told(story: Story, client: Any, logs: list[str]) -> dict[str, Any]:
+def _told(story: Story, client: Any, logs: list[str], probe: Probe) -> dict[str, Any]:
     request = _record(client, f"lp:request:{story.task_id}")
     batch_id = request.get("owner", "")
     batch = _record(client, f"lp:batch:{batch_id}")
@@ -35,6 +37,7 @@ def _told(story: Story, client: Any, logs: list[str]) -> dict[str, Any]:
     return {
         "caller": story.key,
         "seconds": round(story.seconds, 1),
+        "front_away_seconds": round(probe.away_seconds(story.began, story.ended or time.time()), 1),
         "tries_in_vain": len(story.tries),
         "counters": {name: request[name] for name in ("attempts", "missing") if name in request},
         "longest": [f"{seconds} s {what}" for seconds, what in sorted(pauses, reverse=True)[:4]],

@@ -52,6 +52,20 @@ def test_a_holder_whose_lease_is_over_changes_nothing_even_if_nobody_else_has_be
     assert redis_client.hget(f"lp:batch:{batch_id}", "state") == b"claimed"
 
 
+def test_a_batch_that_was_given_back_is_taken_by_nobody_before_its_pause_is_over(redis_client: Any) -> None:
+    accept(make_request())
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    with batches.lease(batch_id, BatchState.CLAIMED) as held:
+        held.advance(BatchState.UPLOADING, release=True, pause_seconds=60)
+
+    with pytest.raises(NotOurTurn), batches.lease(batch_id, BatchState.UPLOADING):
+        pass
+    redis_client.hset(f"lp:batch:{batch_id}", "not_before", 1)
+    with batches.lease(batch_id, BatchState.UPLOADING):
+        pass
+
+
 def test_a_late_renewal_does_not_take_a_released_request_back(redis_client: Any) -> None:
     request = make_request(lane=Lane.SYNC)
     accept(request)

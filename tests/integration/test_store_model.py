@@ -73,6 +73,11 @@ class Model(Requests):
         self.counters["batches_successful"] += bool(outcome)
         if release or following is BatchState.DONE:
             batch.holder, batch.paused = "", bool(pause) and following is not BatchState.DONE
+        if release and following is not BatchState.DONE:  # the next step begins when its pause is over
+            successor = new_id()
+            taken = len(store.run("lease", batch_id, successor, LEASE_MS, following)) > 1
+            assert taken == (not batch.paused)
+            batch.holder = successor if taken else ""
 
     @rule(lease=tokens)
     def lease_ends(self, lease: tuple[str, str]) -> None:
