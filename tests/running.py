@@ -164,7 +164,7 @@ class Stack:
     port: int
     app: str = "tasks"
     wsgi: str = "web.app:create_app()"
-    extra: tuple[str, ...] = ()  # names of workers that serve every queue
+    extra: tuple[str, ...] = ()  # names of further beats, and of workers that serve every queue
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -172,19 +172,17 @@ class Stack:
         """The front's address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *names: str) -> None:
-        """Start processes by name (all of them without names) and wait until they work."""
+    def start(self, *names: str, wait: bool = True) -> None:
+        """Start processes by name (all of them without names) and wait until they work, unless told not to."""
         commands = {f"worker-{lane}": stack.worker(lane) for lane in stack.LANES}
         for name in self.extra:
-            queues = ",".join(queues for queues, _ in stack.LANES.values())
-            commands[name] = [word if word != "collect,control" else queues for word in stack.worker("control")]
-            commands[name] = [word if word != "control@%h" else f"{name}@%h" for word in commands[name]]
+            commands[name] = stack.beat() if name.startswith("beat") else _worker_of_all(name)
         commands |= {"beat": stack.beat(), "web": stack.web()}
         other = {"tasks": self.app, "web.app:create_app()": self.wsgi}
         commands = {name: [other.get(word, word) for word in command] for name, command in commands.items()}
         for name in names or commands:
             self.processes[name] = start(name, commands[name], self.variables, self.directory)
-        for name in names or commands:
+        for name in (names or commands) if wait else ():
             self._wait_for(name)
 
     def kill_worker_of_web(self) -> None:
@@ -224,6 +222,13 @@ class Stack:
     def logs(self) -> str:
         """What all of them have printed."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
+
+
+def _worker_of_all(name: str) -> list[str]:
+    """A worker that serves every queue."""
+    queues = ",".join(queues for queues, _ in stack.LANES.values())
+    other = {stack.LANES["control"][0]: queues, "control@%h": f"{name}@%h"}
+    return [other.get(word, word) for word in stack.worker("control")]
 
 
 @contextlib.contextmanager

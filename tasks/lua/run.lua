@@ -9,7 +9,8 @@ local prefix, id, token = ARGV[1], ARGV[2], ARGV[3]
 local record = prefix .. 'request:' .. id
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'lease_until', 'attempts', 'lane', 'accepted', 'queued')
+local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'lease_until', 'attempts', 'lane', 'accepted', 'queued',
+  'bytes', 'inputs')
 if ARGV[5] == 'renew' and not (r[1] == 'running' and r[2] == token) then
   return {} -- given back meanwhile: a late renewal must not take it again
 end
@@ -32,6 +33,10 @@ if r[1] == 'running' and r[2] ~= token then
   -- Its worker died while the call was under way: nobody can know whether it was paid.
   redis.call('HINCRBY', prefix .. 'stats', 'possibly_double_paid', 1)
   r[5] = redis.call('HINCRBY', record, 'attempts', 1)
+end
+if r[1] == 'queued' and r[6] == 'batch' then -- by a worker of its group's queue
+  redis.call('HINCRBY', prefix .. 'group:' .. r[3], 'queued_bytes', -r[9])
+  redis.call('HINCRBY', prefix .. 'group:' .. r[3], 'queued_inputs', -r[10])
 end
 redis.call('ZREM', prefix .. 'waiting:' .. credential, id)
 redis.call('ZADD', calls, now + ARGV[4], id)

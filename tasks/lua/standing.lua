@@ -11,7 +11,7 @@
 local prefix, again = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local queued, busy = {}, {}
+local queued, busy, counted = {}, {}, {}
 
 local function is_called_by_others(id, group)
   local credential = redis.call('HGET', prefix .. 'group:' .. group, 'credential') or ''
@@ -23,7 +23,7 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'lane', 'group')
+  local r = redis.call('HMGET', record, 'state', 'lane', 'group', 'bytes', 'inputs')
   if r[1] == 'queued' or r[1] == 'running' then
     -- One that was being sent when its worker died is sent by the synchronous lane.
     local batched = r[1] == 'queued' and r[2] == 'batch'
@@ -34,6 +34,16 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', no
     local waits = r[1] == 'queued' and not batched and is_called_by_others(id, r[3])
     local lost = r[1] == 'running' or not busy[queue]
       or not batched and redis.call('HINCRBY', record, 'looks', 1) % tonumber(ARGV[5]) == 0
+    if lost and batched then
+      -- Its group's counters may have been forgotten with the messages: they begin anew.
+      local info = prefix .. 'group:' .. r[3]
+      if not counted[queue] then
+        counted[queue] = true
+        redis.call('HDEL', info, 'queued_bytes', 'queued_inputs')
+      end
+      redis.call('HINCRBY', info, 'queued_bytes', r[4])
+      redis.call('HINCRBY', info, 'queued_inputs', r[5])
+    end
     if lost and not waits then
       redis.call('LPUSH', queue, (ARGV[4]:gsub('ID', id):gsub('QUEUE', queue)))
       queued[#queued + 1] = id

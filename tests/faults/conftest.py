@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import scenarios
-from tests.faults.scenarios import Ground
+from tests.faults.ground import Ground, faults_ground
 
 
 @pytest.fixture(scope="package")
 def ground() -> Iterator[Ground]:
     """The package's own Redis, upstream and stack."""
-    with scenarios.opened() as made:
+    with faults_ground() as made:
         yield made

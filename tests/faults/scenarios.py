@@ -1,177 +1,188 @@
-"""What is done while a process is killed: small runs that together pass every step of the pipeline."""
+"""What is done while a process is killed: small runs that together pass every step of the pipeline.
+
+A new scenario is one function here, with what the upstream does, who asks, and what each must get; then
+`python -m tests.faults.points` writes down what it passes.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import requests
+from tests.faults.ground import Ground
+from tests.running import until
 
-from tests import running
-from tests.running import RedisServer, Stack, until
-from tests.simulator.server import Simulator, serve
+Scenario = Callable[[Ground], None]
 
-PATIENCE_SECONDS = 60.0
-
-
-@dataclass
-class Ground:
-    """A stack with hooks on its doors; what dies is started again, as a supervisor would."""
-
-    stack: Stack
-    upstream: Simulator
-    redis: RedisServer
-    directory: Path
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    def keep(self) -> None:
-        """Start what has died, until told to stop."""
-        while not self._done.wait(0.05):
-            for name in self.stack.dead():
-                self.stack.start(name)
-
-    def leave(self) -> None:
-        """Stop keeping."""
-        self._done.set()
-
-    def arm(self, point: str) -> None:
-        """Let the process that passes the point die there."""
-        (self.directory / "fired").unlink(missing_ok=True)
-        draft = self.directory / "draft"
-        draft.write_text(point)
-        draft.rename(self.directory / "armed")
-
-    @property
-    def fired(self) -> bool:
-        """Whether a process has died at the armed point."""
-        return (self.directory / "fired").exists()
-
-    def record(self) -> None:
-        """Forget the points seen so far."""
-        (self.directory / "seen").write_text("")
-
-    def seen(self) -> set[str]:
-        """The points passed since `record`."""
-        return set((self.directory / "seen").read_text().splitlines())
-
-    def ask(self, content: str, model: str, **headers: str) -> requests.Response:
-        """A client that does what SDKs do: it comes again, under the same Idempotency-Key."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                answer = requests.post(
-                    f"{self.stack.url}/v1/chat/completions",
-                    json={"model": model, "messages": [{"role": "user", "content": content}]},
-                    headers={"Authorization": "Bearer sk-faults", "Idempotency-Key": content, **headers},
-                    timeout=PATIENCE_SECONDS,
-                )
-                if answer.status_code != 503 or time.monotonic() > deadline:
-                    return answer
-            except requests.ConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.1)  # a client's own back-off
-
-    def all_right(self, prefix: str, model: str, count: int, **headers: str) -> None:
-        """Ask several questions at once; each gets its own answer."""
-        questions = [f"{prefix} {n}" for n in range(count)]
-        with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            answers = list(pool.map(lambda q: self.ask(q, model, **headers), questions))
-        assert [a.status_code for a in answers] == [200] * count, [a.text for a in answers]
-        assert [a.json()["choices"][0]["message"]["content"] for a in answers] == [f"echo:{q}" for q in questions]
-
-    def possibly_double_paid(self) -> int:
-        """What /stats counts as the one exception."""
-        return int(self.redis.client.hget("lp:stats", "possibly_double_paid") or 0)
-
-    def settled(self) -> bool:
-        """Whether nothing is left to be done."""
-        client = self.redis.client
-        return (
-            not any(client.exists(f"lp:{key}") for key in ("batches", "groups", "standing"))
-            and not (self.upstream.stats()["files_live"])
-        )
+SCENARIOS: dict[str, Scenario] = {}
+#: Scenarios whose synchronous calls may be paid twice when they are cut; then that is counted.
+SYNCHRONOUS = {"sync"}
+#: Lines that the upstream ran and lost are asked, and paid, once more: that many.
+PAID_AGAIN = {"dropped": 1, "doubtful": 1}
 
 
-@contextlib.contextmanager
-def opened() -> Iterator[Ground]:
-    """A Redis, an upstream and a stack with hooks, for one `with`."""
-    with (
-        running.short_directory() as directory,
-        running.redis_server() as server,
-        serve(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1) as upstream,
-        running.running_stack(
-            server.url,
-            upstream.url,
-            app="tests.faults.worker_app",
-            wsgi="tests.faults.web_app:create_app()",
-            LLM_PROXY_WEB_PROCESSES="1",
-            LP_FAULTS_DIR=str(directory),
-        ) as stack,
-    ):
-        made = Ground(stack, upstream, server, directory)
-        keeper = threading.Thread(target=made.keep, daemon=True)
-        keeper.start()
-        yield made
-        made.leave()
-        keeper.join()
+def scenario(function: Scenario) -> Scenario:
+    """Part of the matrix from now on."""
+    SCENARIOS[function.__name__] = function
+    return function
 
 
-def batch(ground: Ground, name: str) -> None:
-    """The happy road, with one request that is asked twice."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        twice = pool.submit(ground.ask, f"{name} 0", "happy")
-        ground.all_right(name, "happy", 3)
-        assert twice.result().json()["choices"][0]["message"]["content"] == f"echo:{name} 0"
-
-
-def sync(ground: Ground, name: str) -> None:
-    """The synchronous lane, with one refusal on the way."""
-    ground.upstream.configure(faults=[{"path": "POST /v1/chat/completions", "kind": "429", "count": 1}])
-    ground.all_right(name, "sync", 1, **{"X-Batch-Mode": "sync"})
-
-
-def doubt_found(ground: Ground, name: str) -> None:
-    """The answer to "create" is lost, and the batch exists."""
-    ground.upstream.configure(faults=[{"path": "POST /v1/batches", "kind": "reset_after", "count": 1}])
-    ground.all_right(name, "found", 2)
-
-
-def doubt_absent(ground: Ground, name: str) -> None:
-    """The answer to "create" is lost, and the batch does not exist."""
-    ground.upstream.configure(faults=[{"path": "POST /v1/batches", "kind": "reset_before", "count": 1}])
-    ground.all_right(name, "absent", 2)
-
-
-def missing(ground: Ground, name: str) -> None:
-    """A line that the upstream has not run is queued again."""
-    ground.upstream.configure(
-        ends=[{"model": "missing", "count": 1, "expire_after": 0.2, "expire_frac": 0.5, "omit_unfinished": True}]
-    )
-    ground.all_right(name, "missing", 2)
-
-
-def failing(ground: Ground, name: str) -> None:
-    """A line that fails is tried again, and its last failure is the answer."""
-    assert ground.ask(name, "fail-500").status_code == 500
-
-
-SCENARIOS: dict[str, Callable[[Ground, str], None]] = {
-    function.__name__: function for function in (batch, sync, doubt_found, doubt_absent, missing, failing)
-}
-
-
-def run(ground: Ground, scenario: str, name: str) -> dict[str, Any]:
+def run(ground: Ground, name: str) -> dict[str, Any]:
     """Run one scenario to its end; returns what it cost."""
-    ground.upstream.reset()
-    ground.upstream.configure(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1)
-    SCENARIOS[scenario](ground, name)
-    until(ground.settled, "nothing is left in Redis and at the upstream", PATIENCE_SECONDS)
+    ground.begin()
+    SCENARIOS[name](ground)
+    ground.finish()
     billed: dict[str, Any] = ground.upstream.stats()["billed"]
     return billed
+
+
+def fault(ground: Ground, path: str, kind: str, count: int = 1, **more: Any) -> None:
+    """Let the next calls of a path fail."""
+    ground.upstream.configure(faults=[{"path": path, "kind": kind, "count": count, **more}])
+
+
+def end(ground: Ground, **oddity: Any) -> None:
+    """Let the next batch end oddly."""
+    ground.upstream.configure(ends=[{"count": 1, **oddity}])
+
+
+@scenario
+def batch(ground: Ground) -> None:
+    """The happy road, with one request that is asked twice."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        twice = pool.submit(ground.answered, "q0", "happy")
+        ground.all_answered("happy", 2)
+        twice.result()
+
+
+@scenario
+def slow(ground: Ground) -> None:
+    """A call that lasts longer than the time after which a lease is renewed."""
+    fault(ground, "POST /v1/batches", "slow", seconds=0.6)
+    ground.answered("slow", "slow")
+
+
+@scenario
+def sync(ground: Ground) -> None:
+    """The synchronous lane, with one refusal on the way."""
+    fault(ground, "POST /v1/chat/completions", "429")
+    ground.answered("now", "sync", **{"X-Batch-Mode": "sync"})
+
+
+@scenario
+def doubt_found(ground: Ground) -> None:
+    """The answer to "create" is lost, and the batch exists."""
+    fault(ground, "POST /v1/batches", "reset_after")
+    ground.all_answered("found", 2)
+
+
+@scenario
+def doubt_absent(ground: Ground) -> None:
+    """The answer to "create" is lost, and the batch does not exist."""
+    fault(ground, "POST /v1/batches", "reset_before")
+    ground.all_answered("absent", 2)
+
+
+@scenario
+def upload_lost(ground: Ground) -> None:
+    """The answer to the upload is lost: a file is at the upstream that nobody knows."""
+    fault(ground, "POST /v1/files", "reset_after")
+    ground.answered("up", "lost")
+
+
+@scenario
+def create_later(ground: Ground) -> None:
+    """The upstream says "not now" to "create", and then takes it."""
+    fault(ground, "POST /v1/batches", "429")
+    ground.answered("later", "later")
+
+
+@scenario
+def create_refused(ground: Ground) -> None:
+    """The upstream refuses the batch: everybody gets its words."""
+    fault(ground, "POST /v1/batches", "400", count=99)
+    ground.refused("no", "refused", 400)
+
+
+@scenario
+def missing(ground: Ground) -> None:
+    """A line that the upstream has not run is queued again."""
+    end(ground, expire_after=0.05, expire_frac=0.5, omit_unfinished=True)
+    ground.all_answered("missing", 2)
+
+
+@scenario
+def dropped(ground: Ground) -> None:
+    """A line that the upstream has run and lost is asked once more."""
+    end(ground, drop=1, request_counts={"total": 1, "completed": 0, "failed": 0})
+    assert ground.ask("again", "dropped").status_code == 200
+
+
+@scenario
+def doubtful(ground: Ground) -> None:
+    """A result file is no result file until it has been read five times, and then its lines are missing."""
+    end(ground, html=True)
+    assert ground.ask("page", "doubtful").status_code == 200
+
+
+@scenario
+def cut(ground: Ground) -> None:
+    """A download breaks off."""
+    fault(ground, "GET /v1/files/*/content", "truncate")
+    ground.answered("cut", "cut")
+
+
+@scenario
+def unlooked(ground: Ground) -> None:
+    """A look at the running batch fails, and so does deleting a file afterwards."""
+    ground.upstream.configure(
+        faults=[
+            {"path": "GET /v1/batches/*", "kind": "500", "count": 1},
+            {"path": "DELETE /v1/files/*", "kind": "500", "count": 1},
+        ]
+    )
+    ground.answered("look", "unlooked")
+
+
+@scenario
+def failing(ground: Ground) -> None:
+    """A line that fails is tried again, and its last failure is the answer."""
+    ground.refused("fail", "fail-500", 500)
+
+
+@scenario
+def queue_full(ground: Ground) -> None:
+    """The upstream fails the batch because its queue is full: all lines go again, later."""
+    end(ground, fail=[{"code": "token_limit_exceeded"}])
+    ground.answered("full", "full")
+
+
+@scenario
+def wrong_line(ground: Ground) -> None:
+    """The upstream fails the batch because of one line: that one is answered, the others go again."""
+    end(ground, fail=[{"code": "invalid_request", "message": "no", "line": 1}])
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda n: ground.ask(f"q{n}", "wrong").status_code, range(2)))
+    assert sorted(answers) == [200, 400]
+
+
+@scenario
+def withdrawn(ground: Ground) -> None:
+    """Nobody can say whether Redis took a request: its caller is sent away, comes again, and pays once."""
+    ground.lose("accept")
+    ground.answered("doubt", "withdrawn")
+
+
+@scenario
+def attached(ground: Ground) -> None:
+    """A request is asked again while it is at the upstream, and once more when it is answered."""
+    ground.upstream.configure(ends=[{"count": 1, "stuck": "in_progress"}])
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ground.answered, "same", "attached")
+        until(lambda: ground.upstream.stats()["batches"], "it is at the upstream")
+        second = pool.submit(ground.answered, "same", "attached")
+        ground.upstream.finish()
+        first.result()
+        second.result()
+    ground.answered("same", "attached")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from tasks import delivery
 from tasks.celery import app
 from tests.faults import doors, hasty
 
 doors.install()
 hasty.sweep_often(app)
+hasty.collect_often(app)
+delivery.READS = 3
 
 __all__ = ["app"]

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Iterator
 
 import openai
 import pytest
 
-from tests import running
+from tests import ground
+from tests.ground import Ground
 from tests.integration.test_pipeline import ask, batches_of
-from tests.running import Stack, until
-from tests.simulator.server import Simulator, serve
+from tests.running import until
+from tests.simulator.server import Simulator
+
+Case = tuple[openai.OpenAI, Simulator]
 
 
 @pytest.fixture(scope="module")
-def doubtful() -> Iterator[tuple[Stack, Simulator]]:
+def doubtful() -> Iterator[Ground]:
     """A stack whose patience is short enough to be waited for."""
-    with (
-        running.redis_server() as server,
-        serve(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1) as upstream,
-        running.running_stack(server.url, upstream.url, app="tests.chaos.worker_app") as stack,
-    ):
-        yield stack, upstream
+    with ground.opened() as opened:
+        yield opened
 
 
 @pytest.fixture
-def case(doubtful: tuple[Stack, Simulator], api_key: str) -> Iterator[tuple[openai.OpenAI, Simulator]]:
-    stack, upstream = doubtful
-    upstream.reset()
-    upstream.configure(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1)
-    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=api_key, max_retries=0) as sdk:
-        yield sdk, upstream
-
-
-Case = tuple[openai.OpenAI, Simulator]
+def case(doubtful: Ground, api_key: str) -> Iterator[Case]:
+    doubtful.upstream.reset()
+    with openai.OpenAI(base_url=f"{doubtful.stack.url}/v1", api_key=api_key, max_retries=0) as sdk:
+        yield sdk, doubtful.upstream
 
 
 def ask_many(sdk: openai.OpenAI, model: str, count: int = 5) -> None:
@@ -96,6 +91,33 @@ def test_a_look_that_is_refused_while_a_create_is_in_doubt_settles_nothing(case:
     ask_many(sdk, "looked")
 
     assert len(batches_of(upstream, "looked")) == 1
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "error_after"])
+@pytest.mark.parametrize("path", ["POST /v1/files", "POST /v1/batches"])
+def test_a_call_that_took_effect_in_spite_of_its_answer_is_not_paid_twice(case: Case, path: str, kind: str) -> None:
+    sdk, upstream = case
+    upstream.configure(faults=[{"path": path, "kind": kind, "count": 1}])
+
+    ask_many(sdk, f"effect-{kind}", 3)
+
+    assert len(batches_of(upstream, f"effect-{kind}")) == 1
+    assert upstream.stats()["billed"]["more_than_once"] == []
+    until(lambda: upstream.stats()["files_live"] == 0, "no file is left")
+
+
+def test_a_create_that_takes_effect_long_after_it_was_given_up_finds_no_input(case: Case) -> None:
+    sdk, upstream = case
+    late = 3.0  # a "create" is given up after one second here
+    upstream.configure(faults=[{"path": "POST /v1/batches", "kind": "slow", "count": 1, "seconds": late}])
+    began = time.monotonic()
+
+    ask_many(sdk, "late", 3)
+    until(lambda: time.monotonic() - began > late + 1, "the late create has come")
+
+    assert upstream.stats()["calls"]["POST /v1/batches"] == 2
+    assert len(batches_of(upstream, "late")) == 1
+    assert upstream.stats()["billed"]["more_than_once"] == []
 
 
 @pytest.mark.parametrize("kind", ["500", "503", "429", "reset_before"])

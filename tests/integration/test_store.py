@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 import gevent
 import pytest
 
-from tasks import batches, collector, leases, message, settle, store, sweeper
+from tasks import batches, collector, message, settle, store, sweeper
 from tasks.accept import Acceptor
-from tasks.errors import IdempotencyConflict, NotOurTurn, StoreUnavailable
-from tasks.models import BatchState, Group, Lane, Reply, Request
+from tasks.errors import IdempotencyConflict, StoreUnavailable
+from tasks.models import Group, Lane, Reply, Request
 from tasks.results import Results
 from tasks.settings import settings
 
@@ -141,29 +140,6 @@ def test_a_requeued_request_is_nobodys_and_can_be_claimed_again() -> None:
     assert settle.settle([(request.id, second, ok())]) == 1
 
 
-def test_one_worker_at_a_time_holds_a_batch() -> None:
-    accept(make_request())
-    batch_id = batches.claim(GROUP.id)
-    assert batch_id
-    with (
-        leases.lease(batch_id, BatchState.CLAIMED),
-        pytest.raises(NotOurTurn),
-        leases.lease(batch_id, BatchState.CLAIMED),
-    ):
-        pass
-
-
-def test_a_lost_lease_changes_nothing(redis_client: Any) -> None:
-    accept(make_request())
-    batch_id = batches.claim(GROUP.id)
-    assert batch_id
-    with leases.lease(batch_id, BatchState.CLAIMED) as held:
-        redis_client.hset(f"lp:batch:{batch_id}", "lease", "another")
-        with pytest.raises(NotOurTurn):
-            held.advance(BatchState.UPLOADING)
-    assert redis_client.hget(f"lp:batch:{batch_id}", "state") == b"claimed"
-
-
 def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sweep(redis_client: Any) -> None:
     requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
     accept(*requests)
@@ -282,30 +258,3 @@ def test_a_claim_whose_answer_was_lost_takes_nothing_more(redis_client: Any) -> 
 
     assert len(batches.lines("b" * 32)) == 1
     assert redis_client.llen(message.group_queue(GROUP.id)) == 1
-
-
-def test_a_late_renewal_does_not_take_a_released_request_back(redis_client: Any) -> None:
-    request = make_request(lane=Lane.SYNC)
-    accept(request)
-    assert store.run("run", request.id, "worker", 60_000, "take", 50)
-    settle.release(request.id, "worker", 1.0)
-
-    assert not store.run("run", request.id, "worker", 60_000, "renew", 50)
-    assert redis_client.hget(f"lp:request:{request.id}", "state") == b"queued"
-
-
-def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 5.0)
-    renewed = threading.Event()
-    tries: list[int] = []
-
-    def renew() -> bool:
-        tries.append(1)
-        if len(tries) == 1:
-            raise StoreUnavailable("away for a moment", retry_after_seconds=1)
-        renewed.set()
-        return True
-
-    with leases.renewing(renew):
-        assert renewed.wait(5)

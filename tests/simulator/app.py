@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from tests.simulator.config import Config
 from tests.simulator.errors import ApiError
-from tests.simulator.faults import HANG_SECONDS, cut, refusal, truncate
+from tests.simulator.faults import HANG_SECONDS, OF_THE_ANSWER, cut, refusal, spoil
 from tests.simulator.greenlets import sleep
 from tests.simulator.routes import batches, control, echo, files, sync
 from tests.simulator.state import State
@@ -36,7 +36,7 @@ def create_app(config: Config | None = None) -> Flask:
         webhooks.ensure_running()
         _record(state)
         g.fault = fault = state.script.pick(f"{request.method} {request.path}")
-        if fault and fault.kind not in ("reset_after", "truncate"):
+        if fault and fault.kind not in OF_THE_ANSWER:
             sleep(fault.seconds or (HANG_SECONDS if fault.kind == "hang" else 0))
             if fault.kind in ("reset_before", "hang"):
                 return cut(request.environ)
@@ -53,7 +53,7 @@ def create_app(config: Config | None = None) -> Flask:
         if g.fault and g.fault.kind == "reset_after":
             sleep(g.fault.seconds)
             return cut(request.environ)
-        return truncate(response) if g.fault and g.fault.kind == "truncate" else response
+        return spoil(response, g.fault) if g.fault and g.fault.kind in OF_THE_ANSWER else response
 
     @app.errorhandler(ApiError)
     def refuse(error: ApiError) -> Response:

@@ -36,6 +36,15 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     omit_unfinished: bool = False  # lines that did not run are in neither file
     drop: int = 0  # so many lines ran (and cost) but are in neither file
     garble: int = 0  # so many output lines are cut in the middle
+    rename: int = 0  # so many output lines come under a custom_id that nobody has
+    strangers: tuple[str, ...] = ()  # output lines under these custom_ids come first
+    twice: bool = False  # each output line comes twice, the second time with another answer
+    pad: int = 0  # so many blanks in the middle of each output line
+    bom: bool = False  # the output file begins with a byte order mark
+    crlf: bool = False  # output lines end in CR LF
+    blank_lines: bool = False  # an empty line precedes each output line
+    no_last_newline: bool = False  # the output file's last line has no end
+    empty_output: bool = False  # lines ran (and cost), and the output file is there and empty
     errors_in_output: bool = False  # lines with a 4xx or 5xx are in the output file
     error_line: Literal["", "null_response", "no_response"] = ""  # shape of lines with a 4xx or 5xx
     body_as_string: bool = False  # response.body is JSON in a string

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,11 +15,16 @@ import msgspec
 from flask import Response
 
 from tests.simulator.errors import ApiError
+from tests.simulator.greenlets import sleep
 
-KINDS = r"^([45]\d\d|reset_before|reset_after|hang|truncate|slow)$"
+KINDS = r"^([45]\d\d|reset_before|reset_after|error_after|hang|truncate|slow|dribble|endless)$"
+#: These strike the answer: the call takes effect.
+OF_THE_ANSWER = frozenset({"reset_after", "error_after", "truncate", "dribble", "endless"})
 #: A close with this option is a reset instead of an orderly end.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 HANG_SECONDS = 3600.0
+PIECES = 5
+BLANKS = b" " * (1 << 16)
 
 #: status -> (message, type, code) of the errors OpenAI really sends
 REFUSALS: Mapping[int, tuple[str, str, str | None]] = {
@@ -39,7 +45,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     skip: int = 0  # lets this many matching calls through first
     rate: float = 1.0  # strikes with this probability ...
     seed: int = 0  # ... by dice that always fall alike
-    seconds: float = 0.0  # waits this long first
+    seconds: float = 0.0  # waits this long first; between the pieces of a body that dribbles or is endless
+    part: float = 0.5  # share of the body after which "truncate" cuts it
     retry_after: str | None = None  # header of a refusal
     code: str | None = None  # of a refusal, instead of the usual one
     message: str | None = None
@@ -87,13 +94,23 @@ def _reset(connection: socket.socket | None) -> bytes:
     raise BrokenPipeError(errno.EPIPE, "cut on purpose")
 
 
-def truncate(response: Response) -> Response:
-    """The same answer with the connection closed in the middle of its body, in spite of its Content-Length."""
+def spoil(response: Response, fault: Fault) -> Response:
+    """The same answer with something wrong about it; "error_after" says that nothing was done although it was."""
+    if fault.kind == "error_after":
+        error = refusal(msgspec.structs.replace(fault, kind="500"))
+        return Response(json.dumps(error.body), error.status, error.headers, mimetype="application/json")
+    if fault.kind == "truncate":
+        return _truncate(response, fault.part)
+    return _dribble(response, fault) if fault.kind == "dribble" else _endless(response, fault)
+
+
+def _truncate(response: Response, part: float) -> Response:
+    """The connection is closed within the body, in spite of its Content-Length."""
     size = response.content_length or response.calculate_content_length() or 0
     body = response.iter_encoded()
 
-    def first_half() -> Iterator[bytes]:
-        left = size // 2
+    def first_part() -> Iterator[bytes]:
+        left = int(size * part)
         for chunk in body:
             yield chunk[:left]
             left -= len(chunk)
@@ -102,7 +119,40 @@ def truncate(response: Response) -> Response:
         raise BrokenPipeError(errno.EPIPE, "cut on purpose")
 
     response.direct_passthrough = False
-    response.response = first_half()
+    response.response = first_part()
     if size:
         response.content_length = size
+    return response
+
+
+def _dribble(response: Response, fault: Fault) -> Response:
+    """The body comes in a few pieces, with pauses between them."""
+    body, size = response.iter_encoded(), response.content_length
+
+    def pieces() -> Iterator[bytes]:
+        whole = b"".join(body)
+        step = len(whole) // PIECES + 1
+        for start in range(0, len(whole), step):
+            yield whole[start : start + step]
+            sleep(fault.seconds)
+
+    response.direct_passthrough = False
+    response.response = pieces()
+    response.content_length = size
+    return response
+
+
+def _endless(response: Response, fault: Fault) -> Response:
+    """After its body the answer goes on, with blanks and no line end, for as long as somebody reads."""
+    body = response.iter_encoded()
+
+    def pieces() -> Iterator[bytes]:
+        yield from body
+        while True:
+            sleep(fault.seconds)
+            yield BLANKS
+
+    response.direct_passthrough = False
+    response.response = pieces()
+    response.headers.remove("content-length")
     return response

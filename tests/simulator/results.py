@@ -22,6 +22,7 @@ NOT_RUN: dict[Status, tuple[str, str]] = {
     Status.EXPIRED: ("batch_expired", "This request could not be executed before the completion window expired."),
     Status.CANCELLED: ("batch_cancelled", "This request was not executed because the batch was cancelled."),
 }
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WEB_PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>\n"
 
 Bill = Callable[[str, str], None]
@@ -49,6 +50,7 @@ class Writer:
         self._at = at
         self._to_drop = batch.end.drop
         self._to_garble = batch.end.garble
+        self._to_rename = batch.end.rename
         self.input_tokens = 0
         self.output_tokens = 0
 
@@ -63,7 +65,7 @@ class Writer:
         asked, said = usage_of(reply)
         self.input_tokens += asked
         self.output_tokens += said
-        text = encode(_line(line.custom_id, response=self._response(200, reply)))
+        text = self._text(line.custom_id, reply)
         if self._to_drop > 0:
             self._to_drop -= 1
         elif self._to_garble > 0:
@@ -72,6 +74,28 @@ class Writer:
         elif not carries(body, "drop"):
             output.write(text * 2 if carries(body, "dup-line") else text)
         return True
+
+    def _text(self, custom_id: str, reply: Any) -> bytes:
+        """An output line, with all that is odd about the lines of this batch."""
+        if self._to_rename > 0:
+            self._to_rename -= 1
+            custom_id = f"nobody-{self._to_rename}"
+        text = self._ended(encode(_line(custom_id, response=self._response(200, reply))))
+        if self._end.twice:
+            other = {**reply, "choices": [], "id": f"second-{uuid.uuid4().hex}"}
+            text += self._ended(encode(_line(custom_id, response=self._response(200, other))))
+        return text
+
+    def _ended(self, text: bytes) -> bytes:
+        end = self._end
+        text = text[:1] + b" " * end.pad + text[1:]
+        return b"\n" * end.blank_lines + (text[:-1] + b"\r\n" if end.crlf else text)
+
+    def strangers(self, output: IO[bytes]) -> None:
+        """Lines that answer nobody's question in this batch."""
+        for custom_id in self._end.strangers:
+            reply = {"id": f"stranger-{uuid.uuid4().hex}", "object": "chat.completion", "choices": []}
+            output.write(self._ended(encode(_line(custom_id, response=self._response(200, reply)))))
 
     def _failed(self, line: Line, status: int, body: Any) -> dict[str, Any]:
         """A line that got a 4xx or 5xx, in the shape of OpenAI or of some server of its dialect."""
@@ -92,6 +116,8 @@ def write(batch: Batch, status: Status, at: float, bill: Bill) -> Results:
     """Answer the lines that ran, charge for their successes and say of the others why they did not run."""
     writer, lines = Writer(batch, at), batch.checked.lines
     with TemporaryFile() as output, TemporaryFile() as error:
+        output.write(BYTE_ORDER_MARK if batch.end.bom else b"")
+        writer.strangers(output)
         for step, line in enumerate(lines[: batch.ran]):
             breathe(step)
             body = parse(batch.input.content[line.start : line.end])["body"]
@@ -101,6 +127,10 @@ def write(batch: Batch, status: Status, at: float, bill: Bill) -> Results:
             code, message = NOT_RUN[status]
             for line in lines[batch.ran :]:
                 error.write(encode(_line(line.custom_id, error={"code": code, "message": message})))
+        if batch.end.no_last_newline and output.tell():
+            output.truncate(output.tell() - 1)
+        if batch.end.empty_output:
+            output.truncate(0)
         page = WEB_PAGE if batch.end.html else None
         return Results(page or freeze(output), freeze(error), writer.input_tokens, writer.output_tokens)
 

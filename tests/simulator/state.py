@@ -186,7 +186,7 @@ class State:
         results = write(batch, status, at, self.ledger.bill)
         batch.input_tokens, batch.output_tokens = results.input_tokens, results.output_tokens
         for kind, content in (("output", results.output), ("error", results.error)):
-            if content or batch.end.empty_files:
+            if content or batch.end.empty_files or (kind == "output" and batch.end.empty_output):
                 name = f"{batch.id}_{kind}.jsonl"
                 file = self.add_file(batch.key, name, "batch_output", content, batch.output_seconds, at)
                 setattr(batch, f"{kind}_file_id", file.id)

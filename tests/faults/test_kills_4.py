@@ -1,13 +1,13 @@
-"""Each step of the pipeline, killed before it."""
+"""A process is killed at each point of the list: part 4 of 4."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.faults import matrix
-from tests.faults.scenarios import Ground
+from tests.faults.ground import Ground
 
 
-@pytest.mark.parametrize(("scenario", "point"), [case for case in matrix.POINTS if case[1].startswith("before ")])
+@pytest.mark.parametrize(("scenario", "point"), matrix.part(3))
 def test_a_kill_there_loses_nothing_and_pays_nothing_twice(ground: Ground, scenario: str, point: str) -> None:
     matrix.kill_there(ground, scenario, point)

@@ -1,0 +1,13 @@
+"""A process is killed at each point of the list: part 2 of 4."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import matrix
+from tests.faults.ground import Ground
+
+
+@pytest.mark.parametrize(("scenario", "point"), matrix.part(1))
+def test_a_kill_there_loses_nothing_and_pays_nothing_twice(ground: Ground, scenario: str, point: str) -> None:
+    matrix.kill_there(ground, scenario, point)

@@ -1,0 +1,295 @@
+"""A model that says in a few lines of Python what the scripts should do with requests and their queues.
+
+Time is a rule, too: a lease ends, a pause is over, the sweep's hour has come, when hypothesis says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from tasks import batches, connections, message, settle, store
+from tasks.models import BatchState, Group, Lane, Reply, Request, new_id
+from tests.integration.test_store import GROUP, accept, make_request
+
+GROUPS = [GROUP, Group(credential="d" * 24, endpoint="/v1/embeddings", model="m")]
+#: Arguments of claim.lua that stand in nobody's way: age, batches an hour, hour, batches under validation.
+NO_LIMITS = (10**10, 10**6, 3_600_000, 10**6)
+LEASE_MS = 60_000
+PAUSE_SECONDS = 60.0
+OK = Reply.of_upstream(200, {}, b"{}")
+
+
+@dataclass
+class Ask:
+    """A request as it should be."""
+
+    request: Request
+    state: str = "queued"
+    owner: str = ""
+    attempts: int = 0
+    missing: int = 0
+    attached: bool = False
+    lease_over: bool = False
+
+    @property
+    def queue(self) -> str:
+        """Where its message belongs."""
+        return message.group_queue(self.request.group.id) if self.request.lane is Lane.BATCH else "sync"
+
+
+@dataclass
+class Made:
+    """A batch as it should be."""
+
+    group: Group
+    state: BatchState = BatchState.CLAIMED
+    holder: str = ""  # token of the lease that is valid now
+    paused: bool = False
+    outcomes: list[str] = field(default_factory=list)
+
+
+class Requests(RuleBasedStateMachine):
+    """Requests and queues as they should be; batches are claimed, and all else about them is for a subclass."""
+
+    ids = Bundle("ids")
+    owners = Bundle("owners")
+    made = Bundle("made")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redis: Any = connections.client()
+        self.redis.flushall()
+        self.asks: dict[str, Ask] = {}
+        self.withdrawn: set[str] = set()
+        self.batches: dict[str, Made] = {}
+        self.queues: defaultdict[str, list[str]] = defaultdict(list)  # the oldest last, as in Redis
+        self.paused: set[str] = set()  # groups
+        self.keys: dict[tuple[str, str], str] = {}
+        self.counters: defaultdict[str, int] = defaultdict(int)
+
+    # Requests come, are taken back, and come twice.
+
+    @rule(
+        target=ids,
+        group=st.sampled_from(GROUPS),
+        key=st.sampled_from(["", "", "k1", "k2"]),
+        lane=st.sampled_from(Lane),
+        size=st.integers(1, 400),
+        inputs=st.integers(1, 3),
+    )
+    def accept(self, group: Group, key: str, lane: Lane, size: int, inputs: int) -> str:
+        request = make_request(group=group, idempotency_key=key, lane=lane, body=b"x" * size, inputs=inputs)
+        original = self.keys.get((group.credential, key))
+        [got] = accept(request)
+        assert got == (original or request.id)
+        if original:
+            self.asks[original].attached = True
+            return original
+        ask = self.asks[request.id] = Ask(request)
+        self.queues[ask.queue].insert(0, request.id)
+        self.counters["requests_total"] += 1
+        if key:
+            self.keys[group.credential, key] = request.id
+        return request.id
+
+    @rule(request_id=ids)
+    def withdraw(self, request_id: str) -> None:
+        ask = self.asks.get(request_id)
+        mine = ask is not None and ask.state == "queued" and not ask.attached
+        assert store.run("withdraw", "requests_total", request_id) == mine
+        if ask is not None and mine:  # its message stays where it is
+            del self.asks[request_id]
+            self.withdrawn.add(request_id)
+            self.keys = {key: id_ for key, id_ in self.keys.items() if id_ != request_id}
+            self.counters["requests_total"] -= 1
+
+    @rule(request_id=ids)
+    def double_message(self, request_id: str) -> None:
+        if ask := self.asks.get(request_id):
+            self.redis.lpush(ask.queue, message.request_message(request_id, ask.queue))
+            self.redis.zadd("lp:groups", {ask.request.group.id: 1}, nx=True)
+            self.queues[ask.queue].insert(0, request_id)
+
+    # Batches are claimed.
+
+    @rule(target=made, group=st.sampled_from(GROUPS), most=st.integers(1, 3), most_bytes=st.integers(200, 1500))
+    def claim(self, group: Group, most: int, most_bytes: int) -> str:
+        batch_id = new_id()
+        queue = self.queues[message.group_queue(group.id)]
+        taken: list[str] = []
+        size = 0
+        allowed = not queue or group.id not in self.paused
+        while allowed and queue and len(taken) < most:
+            ask = self.asks.get(queue[-1])
+            if ask is not None and ask.state == "queued":
+                if taken and size + ask.request.line_bytes > most_bytes:
+                    break
+                taken.append(queue[-1])
+                size += ask.request.line_bytes
+                ask.state, ask.owner = "batched", batch_id
+            queue.pop()
+        if allowed and not queue:
+            self.paused.discard(group.id)
+
+        arguments = (group.id, batch_id, most, most_bytes, store.EMBEDDING_INPUTS, 0, 1000, *NO_LIMITS)
+        assert store.run("claim", *arguments) == len(taken)
+        assert [request_id for request_id, _ in batches.lines(batch_id)] == taken
+        if taken:
+            assert store.run("claim", *arguments) == len(taken)  # again, as after a lost answer
+            self.batches[batch_id] = Made(group)
+            self.counters["batches_total"] += 1
+        return batch_id
+
+    @rule(group=st.sampled_from(GROUPS))
+    def pause_of_a_group_is_over(self, group: Group) -> None:
+        self.redis.hdel(f"lp:group:{group.id}", "not_before")
+        self.paused.discard(group.id)
+
+    # Requests are sent, settled, queued again, lost and found.
+
+    @rule(target=owners, request_id=ids)
+    def run(self, request_id: str) -> str:
+        token, ask = new_id(), self.asks.get(request_id)
+        if ask is not None and ask.request.lane is Lane.BATCH:
+            return "nobody"  # by hand only: see the test below
+        abandoned = ask is not None and ask.state == "running" and ask.lease_over
+        free = ask is not None and (ask.state == "queued" or abandoned)
+        assert bool(store.run("run", request_id, token, LEASE_MS, "take", 1000)) == free
+        if ask is not None and free:
+            ask.attempts += abandoned
+            self.counters["possibly_double_paid"] += abandoned
+            ask.state, ask.owner, ask.lease_over = "running", token, False
+        return token
+
+    @rule(request_id=ids, owner=owners)
+    def renew_run(self, request_id: str, owner: str) -> None:
+        ask = self.asks.get(request_id)
+        mine = ask is not None and ask.state == "running" and ask.owner == owner
+        assert bool(store.run("run", request_id, owner, LEASE_MS, "renew", 1000)) == mine
+        if ask is not None and mine:
+            ask.lease_over = False
+
+    @rule(request_id=ids)
+    def sender_dies(self, request_id: str) -> None:
+        ask = self.asks.get(request_id)
+        if ask is not None and ask.state == "running":
+            self.redis.hset(f"lp:request:{request_id}", "lease_until", 1)
+            ask.lease_over = True
+
+    @rule(request_id=ids, owner=st.one_of(owners, made))
+    def settle(self, request_id: str, owner: str) -> None:
+        ask = self._owned(request_id, owner)
+        assert settle.settle([(request_id, owner, OK)]) == (ask is not None)
+        if ask is not None:
+            ask.state = "settled"
+            self.counters["requests_successful"] += 1
+
+    @rule(
+        request_id=ids,
+        owner=st.one_of(owners, made),
+        counter=st.sampled_from(["", "attempts", "missing"]),
+        delay=st.sampled_from([0.0, PAUSE_SECONDS]),
+    )
+    def requeue(self, request_id: str, owner: str, counter: str, delay: float) -> None:
+        ask = self._owned(request_id, owner)
+        queue = ask.queue if ask else "sync"
+        done = settle.requeue([request_id], owner, queue, counter=counter, delay_seconds=delay)
+        assert done == (ask is not None)
+        if ask is not None:
+            self._queued(ask, counter)
+            self.queues[queue].insert(0, request_id)
+            if delay and ask.request.lane is Lane.BATCH:
+                self.paused.add(ask.request.group.id)
+
+    @rule(request_id=ids, owner=owners)
+    def release(self, request_id: str, owner: str) -> None:
+        """Its message is under way with a countdown: it is in no queue."""
+        ask = self._owned(request_id, owner)
+        if ask is not None and ask.state == "running":
+            settle.release(request_id, owner, 1.0)
+            self._queued(ask, "attempts")
+
+    @rule(queue=st.sampled_from(["sync", *(message.group_queue(group.id) for group in GROUPS)]))
+    def lose_messages(self, queue: str) -> None:
+        """A worker took them with it. (Between loss and sweep nothing is claimed: see the test below.)"""
+        self.redis.delete(queue)
+        self.queues[queue].clear()
+        if queue != "sync":
+            self.sweep_requests()
+
+    @rule()
+    def sweep_requests(self) -> None:
+        """Time has passed: what is in no queue is found, what was being sent goes to the synchronous lane."""
+        for request_id in self.redis.zrange("lp:standing", 0, -1):
+            self.redis.zadd("lp:standing", {request_id: 1})
+        empty = {ask.queue for ask in self.asks.values()} - {queue for queue, ids in self.queues.items() if ids}
+        lost = {i for i, ask in self.asks.items() if ask.state == "queued" and ask.queue in empty}
+        sent = {i for i, ask in self.asks.items() if ask.state == "running"}
+
+        found = [i.decode() for i in store.run("standing", 1000, 1000, message.request_template(), 10**6)]
+
+        assert set(found) == lost | sent
+        for request_id in found:
+            self.queues["sync" if request_id in sent else self.asks[request_id].queue].insert(0, request_id)
+
+    def _owned(self, request_id: str, owner: str) -> Ask | None:
+        ask = self.asks.get(request_id)
+        return ask if ask is not None and ask.state != "settled" and ask.owner == owner else None
+
+    def _queued(self, ask: Ask, counter: str) -> None:
+        ask.state, ask.owner = "queued", ""
+        ask.attempts += counter == "attempts"
+        ask.missing += counter == "missing"
+        self.counters["requests_requeued"] += 1
+
+    @invariant()
+    def requests_are_as_they_should_be(self) -> None:
+        for request_id, ask in self.asks.items():
+            record = self.redis.hmget(f"lp:request:{request_id}", "state", "owner", "attempts", "missing")
+            assert [(value or b"0").decode() for value in record[2:]] == [str(ask.attempts), str(ask.missing)]
+            assert [value.decode() for value in record[:2]] == [ask.state, ask.owner]
+            assert self.redis.exists(f"lp:body:{request_id}") == (ask.state != "settled")
+            assert self.redis.exists(f"celery-task-meta-{request_id}") == (ask.state == "settled")
+        for request_id in self.withdrawn:
+            assert not self.redis.exists(f"lp:request:{request_id}", f"lp:body:{request_id}")
+
+    @invariant()
+    def every_queued_request_is_in_its_queue_or_found_by_the_sweep(self) -> None:
+        for queue, ids in self.queues.items():
+            raw = self.redis.lrange(queue, 0, -1)
+            assert [settle_id(text) for text in raw] == ids
+        looked_after = {request_id.decode() for request_id in self.redis.zrange("lp:standing", 0, -1)}
+        assert looked_after == {i for i, ask in self.asks.items() if ask.state in {"queued", "running"}}
+        collected = {group.decode() for group in self.redis.zrange("lp:groups", 0, -1)}
+        for group in GROUPS:
+            assert group.id in collected or not self.queues[message.group_queue(group.id)]
+
+    @invariant()
+    def counters_of_groups_are_sums(self) -> None:
+        for group in GROUPS:
+            waiting = [
+                ask.request
+                for ask in self.asks.values()
+                if ask.state == "queued" and ask.request.group == group and ask.request.lane is Lane.BATCH
+            ]
+            counted = self.redis.hmget(f"lp:group:{group.id}", "queued_bytes", "queued_inputs")
+            sums = [sum(request.line_bytes for request in waiting), sum(request.inputs for request in waiting)]
+            assert [int(value or 0) for value in counted] == sums
+
+    @invariant()
+    def counters_agree(self) -> None:
+        counted = self.redis.hgetall("lp:stats")
+        for name, expected in self.counters.items():
+            assert int(counted.get(name.encode(), 0)) == expected, name
+
+
+def settle_id(text: bytes) -> str:
+    """The request that a message is about."""
+    found = message.ID_PATTERN.search(text.decode())
+    assert found
+    return found[0]
