@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 #: `POST /webhooks/openai`: the upstream sends its events, and the monkey sends them twice, late and forged.
-WEBHOOKS: Final = False
+WEBHOOKS: Final = True
 #: `X-Batch-Max-Wait` cancels a batch that takes too long: some callers are impatient, answers to cancel are lost.
-CANCELS: Final = False
+CANCELS: Final = True
 
 WEBHOOK_PATH: Final = "/webhooks/openai"
 WEBHOOK_SECRET: Final = "whsec_Y2hhb3MtY2hhb3MtY2hhb3M="

@@ -17,6 +17,7 @@ from tests.faults.passages import DIRECTORY
 from tests.running import until
 
 PATIENCE_SECONDS = 40.0
+WEBHOOK_SECRET = "whsec_ZmF1bHRzLWZhdWx0cy1mYXVsdHM="
 #: The quickest upstream whose batches are still seen running.
 UPSTREAM = {"validate_delay": 0.05, "batch_delay": 0.1, "finalize_delay": 0.05}
 UNFINISHED = ("lp:batches", "lp:groups", "lp:standing", "lp:body:*", "lp:lines:*", "batch.*", "sync")
@@ -132,6 +133,7 @@ def faults_ground() -> Iterator[Ground]:
             upstream=UPSTREAM,
             LLM_PROXY_WEB_PROCESSES="1",
             LLM_PROXY_MAX_HOLD_SECONDS="0.1",
+            LLM_PROXY_WEBHOOK_SECRETS=WEBHOOK_SECRET,
             **{DIRECTORY: str(directory)},
         ) as opened,
     ):

@@ -10,14 +10,14 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.ground import Ground
+from tests.faults.ground import WEBHOOK_SECRET, Ground
 from tests.running import until
 
 Scenario = Callable[[Ground], None]
 
 SCENARIOS: dict[str, Scenario] = {}
 #: Scenarios whose synchronous calls may be paid twice when they are cut; then that is counted.
-SYNCHRONOUS = {"sync"}
+SYNCHRONOUS = {"sync", "late", "unsubmitted", "unbatchable"}
 #: Lines that the upstream ran and lost are asked, and paid, once more: that many.
 PAID_AGAIN = {"dropped": 1, "doubtful": 1}
 
@@ -165,6 +165,39 @@ def wrong_line(ground: Ground) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda n: ground.ask(f"q{n}", "wrong").status_code, range(2)))
     assert sorted(answers) == [200, 400]
+
+
+@scenario
+def late(ground: Ground) -> None:
+    """A batch takes longer than its callers would wait: it is cancelled, and the rest is sent at once."""
+    end(ground, stuck="in_progress", expire_frac=0.5)
+    ground.upstream.configure(cancel_delay=0.1)
+    ground.all_answered("late", 2, **{"X-Batch-Max-Wait": "1"})
+
+
+@scenario
+def unsubmitted(ground: Ground) -> None:
+    """The upstream takes no files until the batch is late: it ends without having been submitted."""
+    fault(ground, "POST /v1/files", "503", count=99)
+    ground.answered("unsubmitted", "unsubmitted", **{"X-Batch-Max-Wait": "1"})
+
+
+@scenario
+def unbatchable(ground: Ground) -> None:
+    """The model cannot be batched: it is sent synchronously, and remembered."""
+    end(ground, fail=[{"code": "model_not_found", "message": "not in batches"}])
+    model = f"{ground.prefix} unbatchable"
+    ground.answered("live", model)
+    ground.answered("live again", model)
+
+
+@scenario
+def hinted(ground: Ground) -> None:
+    """The upstream says itself that the batch has ended."""
+    ground.upstream.configure(
+        webhook_url=f"{ground.stack.url}/webhooks/openai", webhook_secret=WEBHOOK_SECRET, batch_delay=0.5
+    )
+    ground.answered("hinted", "hinted")
 
 
 @scenario
