@@ -272,7 +272,8 @@ def test_taking_back_that_broke_off_loses_nobody(
     web.presence._waiting = lambda: [(request_.id, request_.digest)]
     lost: set[str] = set()
     web.presence._lost = lost.update
-    run, broken = store.run, []
+    run = store.run
+    broken: list[str] = []
 
     def breaking(name: str, *args: Any) -> Any:
         done = run(name, *args)
