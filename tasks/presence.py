@@ -8,6 +8,7 @@ or is cut off for too long loses all its waiters at once, and nobody has to be t
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -39,6 +40,8 @@ class Presence:
     def __init__(self) -> None:
         self.number = 0
         self._certain_until = 0.0
+        self._failed_at = -math.inf
+        self._numbers: list[int] = []
         self.left = False
         self._lock = RLock()
         self._waiting: Callable[[], Waiting] = list
@@ -60,7 +63,13 @@ class Presence:
         Raises:
             StoreUnavailable: nobody can say.
         """
-        if time.monotonic() >= self._certain_until and not self.left:
+        if time.monotonic() < self._certain_until or self.left:
+            return
+        with self._lock:
+            if time.monotonic() < self._certain_until:
+                return
+            if time.monotonic() < self._failed_at + RENEW_SECONDS:  # whoever comes now need not wait as long again
+                raise StoreUnavailable("The proxy's store does not answer; try again shortly.", retry_after_seconds=20)
             self._renew()
 
     def leave(self) -> None:
@@ -84,20 +93,31 @@ class Presence:
             if self.left:
                 return
             began = time.monotonic()
-            number = int(store.run("presence", self.number, int(ABSENT_SECONDS * 1000)))
-            if not number:
-                number = int(store.run("presence", 0, int(ABSENT_SECONDS * 1000)))
-                self._reclaim(number)
-            self.number = number
+            try:
+                number = int(store.run("presence", self.number, int(ABSENT_SECONDS * 1000)))
+                if not number:
+                    number = int(store.run("presence", 0, int(ABSENT_SECONDS * 1000)))
+                    self._numbers.append(number)
+                    self._reclaim(number)
+            except StoreUnavailable:
+                self._failed_at = time.monotonic()
+                raise
+            if self.number != number:
+                self.number = number
+                self._numbers = [number]
             # From before the call: we stop believing before Redis does.
             self._certain_until = began + ABSENT_SECONDS - RENEW_SECONDS
+
+    def _own_numbers(self) -> str:
+        """The old one, and new ones with which taking back was begun and broke off."""
+        return f",{','.join(map(str, self._numbers))},"
 
     def _reclaim(self, number: int) -> None:
         waiting = list(self._waiting())
         lost: set[str] = set()
         for start in range(0, len(waiting), CHUNK_WAITERS):
             chunk = waiting[start : start + CHUNK_WAITERS]
-            kept = store.run("reclaim", self.number, number, *(value for waiter in chunk for value in waiter))
+            kept = store.run("reclaim", number, self._own_numbers(), *(value for waiter in chunk for value in waiter))
             lost |= {request_id for (request_id, _), mine in zip(chunk, kept, strict=True) if not mine}
         logger.warning(
             "this front counted as dead: %d of its %d waiting clients lost their request", len(lost), len(waiting)

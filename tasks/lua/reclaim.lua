@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- A front that counted as dead for a while takes its waiters back, as far as nobody else took them.
 --
--- ARGV: key prefix, its old number, its new number, then per waiter: request id, digest of equal requests.
+-- ARGV: key prefix, its new number, all that have been its own (",3,8,"), then per waiter: request id, digest of equal requests.
 -- Returns per waiter: 1 its own again, 0 another client's.
-local prefix, old, new = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local prefix, new = ARGV[1], tonumber(ARGV[2])
 local replies = {}
 for at = 4, #ARGV, 2 do
   local index = prefix .. 'equal:' .. ARGV[at + 1]
   local score = tonumber(redis.call('ZSCORE', index, ARGV[at]) or -1)
-  local mine = math.floor(score) == old or math.floor(score) == new
+  local mine = score > 0 and ARGV[3]:find(',' .. math.floor(score) .. ',', 1, true)
   if mine then
     redis.call('ZADD', index, new + score % 1, ARGV[at])
   end

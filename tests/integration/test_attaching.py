@@ -11,6 +11,7 @@ import pytest
 from tasks import batches, presence, settle, store
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
+from tasks.errors import StoreUnavailable
 from tasks.models import Attempt, Lane, Request
 from tasks.presence import Presence
 from tasks.settings import settings
@@ -262,6 +263,32 @@ def test_a_front_that_counted_as_dead_takes_back_what_nobody_took(web: Web, redi
 
     assert lost == {taken.id}
     assert Web().retry(fingerprint="kept") == LATER
+
+
+def test_taking_back_that_broke_off_loses_nobody(
+    web: Web, request_: Request, redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_client.zadd("lp:fronts", {web.presence.number: 1})
+    web.presence._waiting = lambda: [(request_.id, request_.digest)]
+    lost: set[str] = set()
+    web.presence._lost = lost.update
+    run = store.run
+    broken: list[str] = []
+
+    def breaking(name: str, *args: Any) -> Any:
+        done = run(name, *args)
+        if name == "reclaim" and not broken:
+            broken.append(name)
+            raise StoreUnavailable("the answer was lost", retry_after_seconds=20)
+        return done
+
+    monkeypatch.setattr(store, "run", breaking)
+    with pytest.raises(StoreUnavailable):
+        web.presence._renew()
+    web.presence._renew()
+
+    assert lost == set()
+    assert Web().retry() == LATER
 
 
 def test_a_front_that_may_count_as_dead_asks_before_it_says_that_it_lives(
