@@ -44,8 +44,8 @@ def run(
         faults = [{**fault, "seed": seed * 100 + n} for n, fault in enumerate(FAULTS)]
         upstream.configure(faults=faults, **features.upstream(stack.url))
         callers = Callers(stack.url, mode, requests, Random(seed), keyless)
-        monkey = Monkey(opened, Random(seed))
         probe = Probe(stack.url)
+        monkey = Monkey(opened, Random(seed), probe)
         with opened.kept():
             looking = threading.Thread(target=probe.run)
             looking.start()

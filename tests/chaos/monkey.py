@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 
 from tasks import message
 from tests.chaos import features
+from tests.chaos.probe import Probe
 from tests.ground import Ground
 from tests.simulator import webhooks
 
@@ -45,8 +46,10 @@ class Monkey:
 
     ground: Ground
     random: Random
+    probe: Probe
     deeds: Counter[str] = field(default_factory=Counter)
     failure: str = ""
+    _web_killed: float = 0.0
     _done: threading.Event = field(default_factory=threading.Event)
     _batches: dict[str, None] = field(default_factory=dict)  # seen so far, done ones too
     _requests: dict[str, None] = field(default_factory=dict)
@@ -65,6 +68,8 @@ class Monkey:
 
     def _harm(self) -> None:
         kind = self.random.choices(list(DEEDS), weights=list(DEEDS.values()))[0]
+        if kind == "web" and self.probe.seen <= self._web_killed:
+            kind = "worker"  # a front that is killed before it has begun to serve proves nothing more
         self.deeds[kind] += 1
         if kind == "redis":
             self.ground.redis.kill()
@@ -79,6 +84,7 @@ class Monkey:
             self._webhooks()
         elif kind == "web":
             self.ground.stack.kill_worker_of_web()
+            self._web_killed = time.time()
         else:
             processes = dict(self.ground.stack.processes)
             processes[self.random.choice(sorted(name for name in processes if name.startswith(kind)))].kill()

@@ -22,6 +22,7 @@ class Probe:
 
     url: str
     absences: list[tuple[float, float]] = field(default_factory=list)
+    seen: float = 0.0  # when it answered last
     _done: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -30,7 +31,7 @@ class Probe:
             began = time.time()
             try:
                 requests.get(f"{self.url}/healthz", timeout=PATIENCE_SECONDS)
-                there = True
+                self.seen, there = time.time(), True
             except requests.RequestException:
                 there = False
             self._done.wait(PAUSE_SECONDS)
