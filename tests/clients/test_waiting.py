@@ -173,7 +173,8 @@ def test_equal_requests_with_impatient_clients_all_get_an_answer_of_their_own(fr
 
     async def main() -> list[str]:
         url = f"{front.url}/v1"
-        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=0.7, max_retries=30) as client:
+        timeout = openai.Timeout(30, read=0.7)  # each attempt reaches the front
+        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=timeout, max_retries=30) as client:
             return await asyncio.gather(*(sample(client) for _ in range(count)))
 
     ids = asyncio.run(main())
