@@ -96,7 +96,7 @@ local function predecessor(index, id, attempt, tries)
   dead[#dead + 1] = { from, '+inf' }
   local found, age = oldest(index, dead, any)
   if not found and attempt ~= 'first' then
-    if attempt == 'retry' and oldest(index, alive, tried_less) then
+    if attempt == 'retry' and oldest(index, alive, any) then
       return 'later'
     end
     found, age = oldest(index, alive, unfinished)

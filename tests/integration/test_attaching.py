@@ -103,7 +103,7 @@ def test_every_client_of_a_dead_front_leaves_an_orphan_and_each_is_taken_once(
     taken = [next_.retry() for _ in range(5)]
 
     assert sorted(taken) == sorted(request.id for request in requests)
-    assert next_.retry(tries=2) == LATER
+    assert next_.retry() == LATER
 
 
 def test_a_front_that_leaves_gives_up_all_its_clients_at_once(web: Web, request_: Request) -> None:
@@ -135,7 +135,7 @@ def test_a_retry_waits_for_an_orphan_and_then_shares_the_oldest_unfinished_one(w
 
 def test_retries_that_never_reached_us_before_share_no_answer_with_one_another(web: Web, request_: Request) -> None:
     assert web.retry(Attempt.JOIN) == request_.id
-    others = [make_request(attempt=Attempt.RETRY, tries=1) for _ in range(10)]
+    others = [make_request(attempt=Attempt.JOIN, tries=1) for _ in range(10)]
 
     assert [web.ask(other) for other in others] == [other.id for other in others]
 
@@ -165,8 +165,10 @@ def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, req
     assert web.ask(other) == other.id
     answer(other)
     web.depart(other, How.SUCCESS)
-    assert {web.retry(), web.retry()} == {request_.id, other.id}
-    third = make_request(attempt=Attempt.RETRY, tries=1)
+    first = web.retry()
+    assert web.retry() == LATER
+    assert {first, web.retry(Attempt.JOIN)} == {request_.id, other.id}
+    third = make_request(attempt=Attempt.JOIN, tries=1)
     assert web.ask(third) == third.id
 
 
@@ -220,7 +222,7 @@ def test_a_client_that_left_after_its_request_was_taken_takes_nothing_back(web: 
     assert other.retry(Attempt.JOIN) == request_.id
     web.depart(request_, How.GONE)
 
-    assert web.retry(tries=2) == LATER
+    assert web.retry() == LATER
 
 
 def test_a_taking_whose_answer_was_lost_gives_the_same_orphan_again(web: Web, request_: Request) -> None:
