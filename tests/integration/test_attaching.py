@@ -172,6 +172,17 @@ def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, req
     assert web.ask(third) == third.id
 
 
+def test_a_success_that_was_not_read_is_an_orphan_unless_a_retry_has_it(web: Web, request_: Request) -> None:
+    answer(request_)
+    web.depart(request_, How.SUCCESS)
+    web.depart(request_, How.LOST)
+    assert Web().retry(Attempt.FIRST) == request_.id
+    web.depart(request_, How.LOST)
+
+    other = make_request()
+    assert web.ask(other) == other.id
+
+
 def test_a_success_that_was_delivered_long_ago_is_given_to_nobody(
     web: Web, request_: Request, redis_client: Any
 ) -> None:
