@@ -18,7 +18,8 @@ from tasks import batches, connections, message, store
 from tasks.batches import Batch, Lease
 from tasks.errors import NotOurTurn
 from tasks.models import BatchState, new_id
-from tests.integration.store_model import LEASE_MS, PAUSE_SECONDS, Made, Requests
+from tests.integration.model_records import Made
+from tests.integration.store_model import LEASE_MS, PAUSE_SECONDS, Requests
 from tests.integration.test_store import GROUP, accept, make_request
 
 #: The way of a batch, and the turns that it may take.
