@@ -6,7 +6,6 @@ Time is a rule, too: a lease ends, a pause is over, the sweep's hour has come, w
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,7 +18,8 @@ from hypothesis.stateful import (
 )
 
 from tasks import batches, connections, message, settle, store
-from tasks.models import BatchState, Group, Lane, Reply, Request, new_id
+from tasks.models import Group, Lane, Reply, new_id
+from tests.integration.model_records import Ask, Made
 from tests.integration.test_store import GROUP, accept, make_request
 
 GROUPS = [GROUP, Group(credential="d" * 24, endpoint="/v1/embeddings", model="m")]
@@ -28,35 +28,6 @@ NO_LIMITS = (10**10, 10**6, 3_600_000, 10**6)
 LEASE_MS = 60_000
 PAUSE_SECONDS = 60.0
 OK = Reply.of_upstream(200, {}, b"{}")
-
-
-@dataclass
-class Ask:
-    """A request as it should be."""
-
-    request: Request
-    state: str = "queued"
-    owner: str = ""
-    attempts: int = 0
-    missing: int = 0
-    attached: bool = False
-    lease_over: bool = False
-
-    @property
-    def queue(self) -> str:
-        """Where its message belongs."""
-        return message.group_queue(self.request.group.id) if self.request.lane is Lane.BATCH else "sync"
-
-
-@dataclass
-class Made:
-    """A batch as it should be."""
-
-    group: Group
-    state: BatchState = BatchState.CLAIMED
-    holder: str = ""  # token of the lease that is valid now
-    paused: bool = False
-    outcomes: list[str] = field(default_factory=list)
 
 
 class Requests(RuleBasedStateMachine):
