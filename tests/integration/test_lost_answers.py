@@ -84,4 +84,6 @@ def test_a_reply_that_was_settled_while_the_reader_was_cut_off_is_found(monkeypa
     monkeypatch.setattr(results, "_read", reading)
     results.start()
 
-    assert waiter.wait(5).body == b'"found"'
+    reply = waiter.wait(5)
+    assert reply is not None
+    assert reply.body == b'"found"'
