@@ -45,5 +45,5 @@ def kill_there(ground: Ground, scenario: str, point: str) -> None:
 
 
 def nearly_all_were_passed() -> None:
-    """On a busy machine a step falls into another situation now and then; more than that is a list that is out of date."""
+    """On a busy machine a step falls into another situation now and then; more of it, and the list is out of date."""
     assert len(MISSED) <= MISSED_PART * len(TRIED), MISSED
