@@ -6,7 +6,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from tasks.errors import UpstreamTrouble
+
 BOUNDARY = "llm-proxy-7f9c2ba4e88f827d616045507605853e"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: Embeddings of the most inputs and dimensions stay below it.
+MOST_LINE_BYTES = 150_000_000
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
@@ -32,14 +37,23 @@ FORM_TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their end. Strictly at `\\n`: U+2028 and its kin may stand raw inside JSON strings."""
+    """Lines without their end. Strictly at `\\n`: U+2028 and its kin may stand raw inside JSON strings.
+
+    Raises:
+        UpstreamTrouble: a line does not end; memory does.
+    """
     rest: list[bytes] = []
+    size, begun = 0, False
     for chunk in chunks:
         first, *more = chunk.split(b"\n")
-        rest.append(first)
+        rest.append(first if begun else first.removeprefix(BYTE_ORDER_MARK))
+        begun = True
+        size += len(first)
         for part in more:
             yield b"".join(rest)
-            rest = [part]
+            rest, size = [part], len(part)
+        if size > MOST_LINE_BYTES:
+            raise UpstreamTrouble(f"a result line is longer than {MOST_LINE_BYTES} bytes", in_doubt=False)
     yield b"".join(rest)
 
 
