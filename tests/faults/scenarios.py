@@ -18,7 +18,7 @@ Scenario = Callable[[Ground], None]
 
 SCENARIOS: dict[str, Scenario] = {}
 #: Scenarios whose synchronous calls may be paid twice when they are cut; then that is counted.
-SYNCHRONOUS = {"sync", "late", "unsubmitted", "unbatchable"}
+SYNCHRONOUS = {"sync", "late", "unbatchable"}
 #: Lines that the upstream ran and lost are asked, and paid, once more: that many.
 PAID_AGAIN = {"dropped": 1, "doubtful": 1}
 
@@ -190,13 +190,6 @@ def late(ground: Ground) -> None:
     end(ground, stuck="in_progress", expire_frac=0.5)
     ground.upstream.configure(cancel_delay=0.1)
     ground.all_answered("late", 2, **{"X-Batch-Max-Wait": "1"})
-
-
-@scenario
-def unsubmitted(ground: Ground) -> None:
-    """The upstream takes no files until the batch is late: it ends without having been submitted."""
-    fault(ground, "POST /v1/files", "503", count=99)
-    ground.answered("unsubmitted", "unsubmitted", **{"X-Batch-Max-Wait": "1"})
 
 
 @scenario
