@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from tasks import connections, store
 from tasks.models import Lane
 
 GROWTH: Final = math.log(1.03)
@@ -17,14 +16,8 @@ GROWTH: Final = math.log(1.03)
 ENDS: Final = ("completed", "failed", "expired", "cancelled", "refused", "unsubmitted", "given_up")
 
 
-def snapshot() -> dict[str, dict[str, Any]]:
-    """The figures of /stats; times are milliseconds from acceptance to settlement, or from claim to end."""
-    pipeline = connections.client().pipeline(transaction=False)
-    pipeline.hgetall(f"{store.PREFIX}stats")
-    pipeline.hgetall(f"{store.PREFIX}latency:requests")
-    pipeline.hgetall(f"{store.PREFIX}latency:batches")
-    raw, requests, batches = pipeline.execute()
-    counters = {name.decode(): int(value) for name, value in raw.items()}
+def figures(counters: dict[str, int], requests: dict[Any, Any], batches: dict[Any, Any]) -> dict[str, Any]:
+    """Counters and histograms in /stats' shape; times are ms from acceptance to settlement, or from claim to end."""
     synthesized = counters.get("requests_synthesized", 0)
 
     def part(prefix: str, *names: str) -> dict[str, int]:

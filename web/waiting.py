@@ -6,6 +6,7 @@ import resource
 
 import gevent
 
+from tasks import presence
 from tasks.accept import Acceptor
 from tasks.errors import DeadlineExceeded, Draining, TooManyWaiting
 from tasks.models import Reply, Request
@@ -39,6 +40,7 @@ class Front:
             self._started = True
             self._acceptor.start()
             self._results.start()
+            gevent.spawn(presence.report_forever, lambda: len(self._results))
 
     def drain(self) -> None:
         """Send the waiting clients away, to find their requests again by a retry on the next process."""

@@ -12,15 +12,16 @@ ROOT = Path(__file__).parents[2]
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
-    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
+    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure", "tasks.usage",
     "tasks.settle", "tasks.accept", "tasks.results", "tasks.hints", "tasks.batches", "tasks.leases", "tasks.stage",
+    "tasks.prices", "tasks.spending", "tasks.history", "tasks.presence", "tasks.overview",
     "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
-    "tasks.pipeline", "celeryconfig", "tasks.celery",
+    "tasks.pipeline", "tasks.transport", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
+    "web", "web.errors", "web.auth", "web.access", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
     "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
