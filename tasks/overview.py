@@ -53,6 +53,7 @@ def read() -> dict[str, Any]:
     rows = spending.rows(now)
     today = datetime.fromtimestamp(now / 1000, UTC).date()
     median = figures["batches"]["p50_time_ms"]
+    described = sorted((_batch(line, now, median) for line in batches), key=lambda batch: -batch["age_seconds"])
     return {
         **figures,
         "at_ms": now,
@@ -66,8 +67,8 @@ def read() -> dict[str, Any]:
         },
         "in_flight": {
             "batches": batch_count,
-            "requests": sum(int(batch[2] or 0) for batch in batches),
-            "by_batch": sorted((_batch(b, now, median) for b in batches), key=lambda b: -b["age_seconds"]),
+            "requests": sum(batch["total"] for batch in described),
+            "by_batch": described,
         },
         "settled": {name: counters.get(f"status_{name}", 0) for name in STATUS_CLASSES},
         "heartbeats": counters.get("heartbeats", 0),
@@ -103,8 +104,8 @@ def _age(at: Any, now_ms: int) -> float | None:
     return None if at is None else round(max(0.0, (now_ms - float(at)) / 1000), 1)
 
 
-def _group(parts: list[Any], now_ms: int) -> dict[str, Any]:
-    group, since, count, size, model, endpoint, credential, wait = (_text(part) for part in parts)
+def _group(line: bytes, now_ms: int) -> dict[str, Any]:
+    group, since, count, size, endpoint, credential, wait, model = line.decode(errors="replace").split("\t")
     return {
         "group": group,
         "model": model,
@@ -117,9 +118,9 @@ def _group(parts: list[Any], now_ms: int) -> dict[str, Any]:
     }
 
 
-def _batch(parts: list[Any], now_ms: int, median_ms: float) -> dict[str, Any]:
-    (state, group, count, size, claimed, submitted, uploads, failures, completed, failed, upstream_id, upstream_status,
-     model, endpoint, credential, canceled, batch_id) = (_text(part) for part in parts)  # fmt: skip
+def _batch(line: bytes, now_ms: int, median_ms: float) -> dict[str, Any]:
+    (batch_id, state, group, count, size, claimed, submitted, uploads, failures, completed, failed, upstream_id,
+     upstream_status, endpoint, credential, canceled, model) = line.decode(errors="replace").split("\t")  # fmt: skip
     total, done = int(count or 0), int(completed or 0) + int(failed or 0)
     age = _age(claimed or now_ms, now_ms) or 0.0
     return {
@@ -166,7 +167,3 @@ def _failure(entry: bytes) -> dict[str, Any]:
 def _memory(info: dict[str, Any]) -> dict[str, Any]:
     used, most = int(info["used_memory"]), int(info.get("maxmemory") or 0)
     return {"used_bytes": used, "max_bytes": most, "used_part": round(used / most, 4) if most else None}
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

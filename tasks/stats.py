@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from tasks import connections, store
 from tasks.models import Lane
 
 GROWTH: Final = math.log(1.03)
@@ -46,6 +47,19 @@ def figures(counters: dict[str, int], requests: dict[Any, Any], batches: dict[An
             "unknown_statuses": counters.get("unknown_statuses", 0),
             "possibly_double_paid": counters.get("possibly_double_paid", 0),
         },
+    }
+
+
+def histograms() -> dict[str, tuple[dict[int, int], int]]:
+    """Bucket -> count, and the sum in ms, of requests and of batches."""
+    pipeline = connections.client().pipeline(transaction=False)
+    for name in ("requests", "batches"):
+        pipeline.hgetall(f"{store.PREFIX}latency:{name}")
+        pipeline.hget(f"{store.PREFIX}stats", f"{name}_ms")
+    raw = pipeline.execute()
+    return {
+        name: ({int(bucket): int(n) for bucket, n in raw[at].items()}, int(raw[at + 1] or 0))
+        for at, name in ((0, "requests"), (2, "batches"))
     }
 
 
