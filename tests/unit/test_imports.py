@@ -22,7 +22,9 @@ ORDER = [
     "tasks.pipeline", "tasks.transport", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
     "web", "web.errors", "web.auth", "web.access", "web.parsing", "web.sse", "web.waiting", "web.replies", "web.relay",
-    "web.api", "web.stats", "web.metric_table", "web.metrics", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
+    "web.api", "web.stats", "web.metric_table", "web.metrics",
+    "web.plots", "web.words", "web.dashboard", "web.health", "web.webhooks", "web.app", "web.worker",
+    "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
 STAGES = {"tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper"}
