@@ -1,4 +1,4 @@
-"""States of the dashboard, written into Redis as the scripts would have left them: hours and weeks cannot be waited for."""
+"""States of the dashboard, written into Redis as the scripts leave them: hours and weeks cannot be waited for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MODELS = (
 def empty(redis: Any) -> None:
     """A stack that has just been started."""
     redis.flushall()
-    _tick(redis, 0.4, 12)
+    tick(redis, 0.4, 12)
 
 
 def busy(redis: Any) -> None:
     """An evaluation is under way, after weeks of others."""
     redis.flushall()
     dice = random.Random(7)
-    _tick(redis, 0.3, 9)
+    tick(redis, 0.3, 9)
     _spend(redis, dice)
     _hours(redis, dice, failed=0.004)
     _counters(redis, successful=418_204, failed=1_310, synthesized=12)
@@ -41,7 +41,15 @@ def busy(redis: Any) -> None:
     _batch(redis, 7, now, MODELS[1][0], CHAT, 1000, 0, 0, 7, status="validating")
     _batch(redis, 8, now, MODELS[0][0], CHAT, 212, 0, 0, 1, state="uploading", status="")
     for model, endpoint, _, size, _ in MODELS[:3]:
-        _queue(redis, f"{model}{endpoint}", model, endpoint, dice.randrange(40, 380), size * 4, now - dice.randrange(400, 3600))
+        _queue(
+            redis,
+            f"{model}{endpoint}",
+            model,
+            endpoint,
+            dice.randrange(40, 380),
+            size * 4,
+            now - dice.randrange(400, 3600),
+        )
     redis.hset("lp:waiting", "web-1", f"3214 {now}")
     redis.hset("lp:waiting", "web-2", f"3187 {now}")
     _fail(redis, now - 840_000, 3, 400, "context_length_exceeded", "gpt-6-luna")
@@ -54,7 +62,7 @@ def failing(redis: Any) -> None:
     now = _now()
     redis.delete(*redis.keys("lp:minutes:*"))
     _hours(redis, dice, failed=0.004, failing_minutes=45)
-    _tick(redis, 94, 140)
+    tick(redis, 94, 140)
     redis.hset("lp:stats", mapping={"possibly_double_paid": 2, "requests_failed": 9_120, "requests_requeued": 4_410})
     redis.zadd("lp:batches", {f"{1:032x}": now - 185_000})
     redis.hset(f"lp:batch:{1:032x}", mapping={"failures": 6, "progress_failed": 210})
@@ -81,11 +89,17 @@ def crowd(redis: Any, number: int = 1000) -> None:
         _queue(redis, f"crowd{n}", f"model-{n}", CHAT, 3, 1000, now - n * 100)
 
 
+def batch(redis: Any, model: str) -> None:
+    """One batch of a model."""
+    _batch(redis, 1, _now(), model, CHAT, 10, 5, 0, 30)
+
+
 def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _tick(redis: Any, collect: float, sweep: float) -> None:
+def tick(redis: Any, collect: float, sweep: float) -> None:
+    """The clocks ticked so many seconds ago."""
     redis.hset("lp:ticks", mapping={"collect": _now() - int(collect * 1000), "sweep": _now() - int(sweep * 1000)})
 
 
@@ -93,7 +107,9 @@ def _spend(redis: Any, dice: random.Random) -> None:
     today = _now() // 86_400_000
     for day in range(today - 29, today + 1):
         weekday = (day + 4) % 7
-        volume = (0.25 if weekday in (0, 6) else 1.0) * (0.6 + 0.02 * (day - today + 29)) * dice.uniform(0.6, 1.4) * 26_000
+        volume = (
+            (0.25 if weekday in (0, 6) else 1.0) * (0.6 + 0.02 * (day - today + 29)) * dice.uniform(0.6, 1.4) * 26_000
+        )
         if dice.random() < 0.1:
             continue
         for model, endpoint, share, asked, answered in MODELS:
@@ -119,7 +135,8 @@ def _hours(redis: Any, dice: random.Random, *, failed: float, failing_minutes: i
             bucket = str(math.floor(math.log(ms + 1) / math.log(1.2)))
             counts[bucket] = counts.get(bucket, 0) + 1
         redis.hset(
-            f"lp:minutes:{minute // 60}", mapping={f"{minute % 60} {name}": value for name, value in counts.items() if value}
+            f"lp:minutes:{minute // 60}",
+            mapping={f"{minute % 60} {name}": value for name, value in counts.items() if value},
         )
 
 
@@ -137,7 +154,7 @@ def _counters(redis: Any, *, successful: int, failed: int, synthesized: int) -> 
     for name, middle in (("requests", 205_000), ("batches", 180_000)):
         for step in range(-30, 31):
             bucket = math.floor(math.log(middle + 1) / math.log(1.03)) + step
-            redis.hset(f"lp:latency:{name}", str(bucket), int(10_000 * math.exp(-(step / 14) ** 2)))
+            redis.hset(f"lp:latency:{name}", str(bucket), int(10_000 * math.exp(-((step / 14) ** 2))))
 
 
 def _batch(
