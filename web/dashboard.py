@@ -18,10 +18,10 @@ import gevent
 import redis
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 
-from tasks import overview, spending
+from tasks import alerts, overview, spending, words
 from tasks.errors import LlmProxyError, TooManyWaiting, UnknownPath
 from tasks.settings import Settings
-from web import access, plots, words
+from web import access, plots
 from web.waiting import Front
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,6 @@ EVENT_SECONDS: Final = 2.0
 STREAM_SECONDS: Final = 300.0
 #: Of one process; whoever finds no place polls.
 STREAMS: Final = 50
-#: Above these something is wrong; see docs/operations.md.
-TICK_SECONDS: Final = 15.0
-SWEEP_SECONDS: Final = 90.0
-OVERDUE_SECONDS: Final = 90.0
-FULL: Final = 0.7
 
 _streams = 0
 
@@ -172,7 +167,7 @@ def _view(seen: dict[str, Any]) -> dict[str, Any]:
     return {
         "seen": seen,
         "upstream": config.upstream_host,
-        "alerts": alerts(seen),
+        "alerts": alerts.alerts(seen),
         "batches": by_batch[:BATCHES],
         "more_batches": seen["in_flight"]["batches"] - len(by_batch[:BATCHES]),
         "groups": sorted(by_group, key=lambda group: -group["requests"])[:GROUPS],
@@ -200,24 +195,3 @@ def _every_day(days: list[dict[str, Any]], seen: dict[str, Any]) -> list[dict[st
     known = {day["day"]: day for day in days}
     nothing = {"cost_usd": 0.0, "savings_usd": 0.0}
     return [known.get(name, nothing) for name in words.days(seen["at_ms"], spending.DAYS)]
-
-
-def alerts(seen: dict[str, Any]) -> list[str]:
-    """What somebody should do something about, in words."""
-    lag, memory = seen["lag"], seen["redis"]
-    found = []
-    if seen["paused"]:
-        found.append("Paused: requests are accepted and nothing is submitted. llm-proxy resume ends it.")
-    if lag["collect_seconds"] is None or lag["collect_seconds"] > TICK_SECONDS:
-        found.append("No worker collects: is worker running, and beat?")
-    elif lag["sweep_seconds"] is not None and lag["sweep_seconds"] > SWEEP_SECONDS:
-        found.append(f"Beat has not ticked for {words.span(lag['sweep_seconds'])}.")
-    if lag["most_overdue_seconds"] > OVERDUE_SECONDS:
-        found.append(f"A batch has been left alone for {words.span(lag['most_overdue_seconds'])}.")
-    if memory["used_part"] and memory["used_part"] > FULL:
-        found.append(f"Redis is {memory['used_part']:.0%} full; above 85% requests are refused.")
-    if seen["exceptions"]["possibly_double_paid"]:
-        found.append(
-            f"{seen['exceptions']['possibly_double_paid']} synchronous calls were cut and may have been paid twice."
-        )
-    return found

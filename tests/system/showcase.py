@@ -60,7 +60,7 @@ def failing(redis: Any) -> None:
     busy(redis)
     dice = random.Random(11)
     now = _now()
-    redis.delete(*redis.keys("lp:minutes:*"))
+    redis.delete("lp:failures", *redis.keys("lp:minutes:*"))
     _hours(redis, dice, failed=0.004, failing_minutes=45)
     tick(redis, 94, 140)
     redis.hset("lp:stats", mapping={"possibly_double_paid": 2, "requests_failed": 9_120, "requests_requeued": 4_410})
