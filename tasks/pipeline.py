@@ -20,7 +20,7 @@ import redis
 from celery import Task, chain, shared_task
 from celery.exceptions import Ignore
 
-from tasks import collector, delivery, message, polling, submission, sweeper, sync
+from tasks import collector, delivery, message, polling, store, submission, sweeper, sync
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState
 
@@ -102,6 +102,7 @@ def deliver(self: Task[Any, Any], batch_id: str) -> None:
 @shared_task(name=message.SWEEP_TASK)
 def sweep() -> None:
     """Set going again whatever stands still."""
+    store.tick("sweep")
     for batch_id, state in sweeper.standing_batches():
         start(batch_id, state)
     sweeper.standing_requests()
