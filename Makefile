@@ -18,7 +18,7 @@ test: $(VENV)/dev  ## all tests: unit, integration, system
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
-	@$(BIN)/python -m pytest tests/clients tests/clients/long_*.py
+	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
 
 chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync, KEYLESS=0.3)
 	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED)) --keyless $(or $(KEYLESS),0)

@@ -181,7 +181,7 @@ def _entry(request: Request, credential: str) -> _Entry:
         (
             request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
             request.line_bytes, request.inputs, request.digest, request.fingerprint,
-            "key" if request.idempotency_key else request.attempt,
+            "key" if request.idempotency_key else request.attempt, request.tries,
         ),
         request.line_bytes,
         AsyncResult(),

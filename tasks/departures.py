@@ -32,6 +32,7 @@ class How(StrEnum):
 
     SUCCESS = "success"  #: with a 2xx
     ERROR = "error"  #: with another final reply
+    LOST = "lost"  #: with a 2xx that was written, and reset its connection instead of reading it
     GONE = "gone"  #: without its reply
     CANCELLED = "cancelled"  #: the same, and its request is to be taken out while it is still queued
     KEY = "key"  #: with a retryable error to an Idempotency-Key, which is free again

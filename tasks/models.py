@@ -101,6 +101,7 @@ class Request:
         idempotency_key: the caller's `Idempotency-Key`, empty when not sent.
         fingerprint: digest of endpoint and body; the same key with another one is a conflict.
         attempt: whether the caller's SDK sends it for the first time.
+        tries: how often it says that it has tried before.
     """
 
     group: Group
@@ -110,6 +111,7 @@ class Request:
     lane: Lane = Lane.BATCH
     idempotency_key: str = field(default="", repr=False)
     attempt: Attempt = Attempt.FIRST
+    tries: int = 0
     id: str = field(default_factory=new_id)
 
     @property

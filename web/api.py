@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, request
 
 from tasks import flex, vault
 from tasks.errors import InvalidRequest, UnsupportedEncoding
-from tasks.models import Group, Lane, Request
+from tasks.models import Attempt, Group, Lane, Request
 from tasks.settings import Settings
 from web import auth, bodies, clients, parsing, relay
 from web.answer import Answer
@@ -34,6 +34,7 @@ def batched() -> Response:
     parsed = parsing.parse(request.path, body)
     if parsed.background:
         return relay.relay(body=body)
+    tries = clients.tries(request.headers)
     front: Front = current_app.extensions["front"]
     held = front.hold(
         Request(
@@ -50,7 +51,8 @@ def batched() -> Response:
             inputs=parsed.inputs,
             lane=lane,
             idempotency_key=request.headers.get("Idempotency-Key", ""),
-            attempt=clients.attempt(request.headers),
+            attempt=Attempt.RETRY if tries else Attempt.FIRST,
+            tries=tries,
         ),
         credential,
         request.environ.get("gunicorn.socket"),

@@ -8,7 +8,6 @@ from typing import Final
 
 from werkzeug.datastructures import Headers
 
-from tasks.models import Attempt
 from tasks.settings import Settings
 
 #: Part of a caller's own timeout after which it hears from us.
@@ -41,15 +40,15 @@ def patience(headers: Headers, config: Settings) -> Patience:
     hasty = (
         headers.get("x-stainless-lang") == "js"
         and _major(headers) >= WHOLE_BODY_NODE
-        and _number(headers, "x-stainless-retry-count", 0) >= LAST_RETRY
+        and tries(headers) >= LAST_RETRY
         and math.isinf(own)
     )
     return Patience(min(config.heartbeat_after_seconds, own), min(config.heartbeat_seconds, own), hasty)
 
 
-def attempt(headers: Headers) -> Attempt:
-    """Whether the caller's SDK says that it repeats a call."""
-    return Attempt.RETRY if _number(headers, "x-stainless-retry-count", 0) > 0 else Attempt.FIRST
+def tries(headers: Headers) -> int:
+    """How often the caller's SDK says that it has tried this call before."""
+    return int(_number(headers, "x-stainless-retry-count", 0))
 
 
 def _number(headers: Headers, name: str, default: float) -> float:

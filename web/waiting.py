@@ -197,10 +197,19 @@ class Front:
             if delivered is not None and (delivered in RETRYABLE or delivered >= 500):
                 self._departures.add(held.task_id, held.digest, How.KEY)
         elif delivered is not None:
-            self._departures.add(held.task_id, held.digest, How.SUCCESS if 200 <= delivered < 300 else How.ERROR)
+            success = 200 <= delivered < 300
+            self._departures.add(held.task_id, held.digest, How.SUCCESS if success else How.ERROR)
+            if success:  # the greenlet is the connection's: see `unread`
+                gevent.getcurrent().answered = (held.task_id, held.digest)  # type: ignore[attr-defined]  # any attribute
         elif not self.draining and not self._results.waits(held.task_id):
             cancel = went_away and self._config.cancel_on_disconnect
             self._departures.add(held.task_id, held.digest, How.CANCELLED if cancel else How.GONE)
+
+    def unread(self, connection: object) -> None:
+        """A connection was reset after its last answer: its client had given up, and comes again for it."""
+        if answered := getattr(connection, "answered", None):
+            task_id, digest = answered
+            self._departures.add(task_id, digest, How.LOST)
 
     def drain(self) -> None:
         """Send the waiting clients away, to find their requests again by a retry on the next process."""

@@ -82,10 +82,11 @@ class Idle:
 
     def __init__(self, worker: FrontWorker) -> None:
         self._worker = worker
-        self._greenlet = gevent.getcurrent()
-        # The greenlet is the connection's: what it notes is there at its next request.
-        first = not getattr(self._greenlet, "has_spoken", False)
-        self._greenlet.has_spoken = True  # type: ignore[attr-defined]  # a greenlet takes any attribute
+        # The greenlet is the connection's: what is noted on it is there at its next request.
+        greenlet: Any = gevent.getcurrent()
+        first = not hasattr(greenlet, "answered")
+        greenlet.answered = getattr(greenlet, "answered", None)
+        self._greenlet = greenlet
         seconds = HEADER_SECONDS if first else worker.cfg.keepalive
         self._timeout = gevent.Timeout(seconds if worker.alive else 0.001, False)  # type: ignore[arg-type]  # gevent's own idiom
 
@@ -98,6 +99,10 @@ class Idle:
     ) -> bool:
         self._worker.idle.discard(self)
         self._timeout.close()
+        if isinstance(error, ConnectionResetError):
+            front: Front = self._worker.wsgi.extensions["front"]
+            front.unread(self._greenlet)
+        self._greenlet.answered = None
         return error is self._timeout
 
     def end(self) -> None:

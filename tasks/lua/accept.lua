@@ -9,13 +9,15 @@
 --       sealed credential, endpoint, model, organization, project, longest wait (s); then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
---       (models.Attempt).
+--       (models.Attempt); how often its SDK says that it has tried before.
 -- Returns per request: "" accepted, "conflict", "later", or the id of the request that it repeats.
 --
 -- Equal requests are in a zset, so that any number of them is searched in no time:
 --   score  n + t   a client of front n waits for it; t: the seconds of its acceptance, divided by 2^32
 --          < 0     a success, delivered at -score seconds
 -- One whose front is not in `fronts` is an orphan. Whoever takes it becomes its client in the same step.
+-- What is no orphan is shared only with a retry that has tried more often than the request's own clients have:
+-- two retries that never reached us before are not given one answer.
 local prefix, max_requests, max_bytes, max_inputs = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
@@ -42,31 +44,30 @@ for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. n
 end
 table.sort(living)
 
--- The request with the lowest score of a range, and its score. One whose record is gone is forgotten;
--- if they must be unfinished, the first few that were settled a moment ago are passed over.
-local function lowest(index, min, max, unfinished)
+-- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten.
+local function lowest(index, min, max, fits)
   local passed = 0
-  while passed < 20 do
+  while passed < 200 do
     local found = redis.call('ZRANGEBYSCORE', index, min, max, 'WITHSCORES', 'LIMIT', passed, 1)
     if not found[1] then
       return nil
     end
-    local state = redis.call('HGET', prefix .. 'request:' .. found[1], 'state')
-    if not state then
+    local r = redis.call('HMGET', prefix .. 'request:' .. found[1], 'state', 'tries')
+    if not r[1] then
       redis.call('ZREM', index, found[1])
-    elseif unfinished and state == 'settled' then
-      passed = passed + 1
-    else
+    elseif fits(r[1], tonumber(r[2] or 0)) then
       return found[1], tonumber(found[2])
+    else
+      passed = passed + 1
     end
   end
 end
 
 -- The oldest of the lowest ones in several ranges.
-local function oldest(index, ranges, unfinished)
+local function oldest(index, ranges, fits)
   local id, age
   for _, range in ipairs(ranges) do
-    local candidate, score = lowest(index, range[1], range[2], unfinished)
+    local candidate, score = lowest(index, range[1], range[2], fits)
     if candidate and (not age or score % 1 < age) then
       id, age = candidate, score % 1
     end
@@ -75,7 +76,16 @@ local function oldest(index, ranges, unfinished)
 end
 
 -- What a request without an Idempotency-Key repeats, or "later", or "".
-local function predecessor(index, id, attempt)
+local function predecessor(index, id, attempt, tries)
+  local function any()
+    return true
+  end
+  local function tried_less(_, before)
+    return before < tries
+  end
+  local function unfinished(state, before)
+    return state ~= 'settled' and before < tries
+  end
   local taken = redis.call('GET', prefix .. 'taken:' .. id)
   if taken then
     return taken:match('^%x+') -- the answer to the first call was lost
@@ -87,14 +97,14 @@ local function predecessor(index, id, attempt)
     from = number + 1
   end
   dead[#dead + 1] = { from, '+inf' }
-  local found, age = oldest(index, dead)
+  local found, age = oldest(index, dead, any)
   if not found and attempt ~= 'first' then
-    if attempt == 'retry' and oldest(index, alive) then
+    if attempt == 'retry' and oldest(index, alive, any) then
       return 'later'
     end
-    found, age = oldest(index, alive, true)
+    found, age = oldest(index, alive, unfinished)
     if not found then
-      found = lowest(index, '-inf', ARGV[10] - math.floor(now / 1000))
+      found = lowest(index, '-inf', ARGV[10] - math.floor(now / 1000), tried_less)
       age = math.floor(now / 1000) / 4294967296
     end
   end
@@ -102,7 +112,7 @@ local function predecessor(index, id, attempt)
     return ''
   end
   redis.call('ZADD', index, front + age, found)
-  redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1)
+  redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1, 'tries', tries)
   redis.call('SET', prefix .. 'taken:' .. id, found .. ' ' .. index, 'EX', 60)
   return found
 end
@@ -110,14 +120,14 @@ end
 local replies, accepted = {}, 0
 while ARGV[at] do
   local id, group, lane, digest, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7], ARGV[at + 8]
-  local attempt = ARGV[at + 9]
+  local attempt, tries = ARGV[at + 9], tonumber(ARGV[at + 10])
   local record = prefix .. 'request:' .. id
   local reply = ''
   if redis.call('EXISTS', record) == 0 then
     local index = prefix .. 'equal:' .. digest
     if attempt ~= 'key' then
       if redis.call('EXISTS', index) == 1 then
-        reply = predecessor(index, id, attempt)
+        reply = predecessor(index, id, attempt, tries)
       end
     else
       local known = redis.call('GET', prefix .. 'idempotency:' .. digest)
@@ -141,6 +151,9 @@ while ARGV[at] do
       if attempt ~= 'key' then
         redis.call('ZADD', index, front + math.floor(now / 1000) / 4294967296, id)
         redis.call('EXPIRE', index, lifetime)
+        if tries > 0 then
+          redis.call('HSET', record, 'tries', tries)
+        end
       else
         redis.call('SET', prefix .. 'idempotency:' .. digest, id .. ' ' .. fingerprint)
         redis.call('HSET', record, 'idempotency', digest)
@@ -157,7 +170,7 @@ while ARGV[at] do
     end
   end
   replies[#replies + 1] = reply
-  at = at + 10
+  at = at + 11
 end
 
 local full = false

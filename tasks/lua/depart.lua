@@ -5,6 +5,7 @@
 -- ARGV: key prefix, the front's number, time (s) for which a delivered success may be asked for by a retry,
 --       then per client: request id, digest, how:
 --         "success"  a 2xx was delivered         "error"    another answer was, with its status
+--         "lost"     a 2xx was, and not read
 --         "gone"     the client went away        "key"      a retryable error was delivered to an Idempotency-Key
 local prefix, number, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
@@ -24,6 +25,12 @@ for at = 4, #ARGV, 3 do
     redis.call('ZREMRANGEBYSCORE', index, -(now - keep), '(0')
     if redis.call('ZCOUNT', index, 0, '+inf') == 0 then
       redis.call('EXPIRE', index, keep)
+    end
+  elseif how == 'lost' then
+    -- Unless a retry has it already.
+    local score = tonumber(redis.call('ZSCORE', index, id) or 0)
+    if score < 0 then
+      redis.call('ZADD', index, -score / 4294967296, id)
     end
   else
     local score = tonumber(redis.call('ZSCORE', index, id) or -1)

@@ -31,7 +31,8 @@ def test_200_equal_requests_get_200_answers_from_200_paid_lines(front: Front, sl
 
     async def main() -> list[str]:
         url = f"{front.url}/v1"
-        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=0.75, max_retries=60) as client:
+        timeout = openai.Timeout(30, read=0.75)
+        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=timeout, max_retries=60) as client:
             return await asyncio.gather(*(sample(client, n) for n in range(COUNT)))
 
     def trouble() -> None:

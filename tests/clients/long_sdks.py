@@ -44,7 +44,7 @@ def test_node_7_is_told_at_its_last_attempt_which_setting_to_change_and_finds_it
 
 
 def test_node_7_finds_its_answer_with_a_retry_when_the_batch_is_done_in_time(front: Front) -> None:
-    front.upstream.configure(batch_delay=2 * TIMEOUT_SECONDS)
+    front.upstream.configure(batch_delay=1.2 * TIMEOUT_SECONDS)
     report = front.run(node(7), "node-7-in-time", "hello", TIMEOUT_SECONDS)
 
     assert report.get("content") == "echo:hello", report

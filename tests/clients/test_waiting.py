@@ -160,8 +160,8 @@ def test_a_retry_of_a_client_whose_front_was_killed_finds_its_request(front: Fro
 
 def test_equal_requests_with_impatient_clients_all_get_an_answer_of_their_own(front: Front) -> None:
     """SDKs that hide their patience, and give up and come again until there is an answer."""
-    count = 60
-    front.upstream.configure(batch_delay=6)
+    count = 40
+    front.upstream.configure(batch_delay=8)
 
     async def sample(client: openai.AsyncOpenAI) -> str:
         answer = await client.chat.completions.create(
@@ -173,7 +173,8 @@ def test_equal_requests_with_impatient_clients_all_get_an_answer_of_their_own(fr
 
     async def main() -> list[str]:
         url = f"{front.url}/v1"
-        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=0.7, max_retries=30) as client:
+        timeout = openai.Timeout(30, read=0.7)  # each attempt reaches the front
+        async with openai.AsyncOpenAI(base_url=url, api_key=front.key, timeout=timeout, max_retries=30) as client:
             return await asyncio.gather(*(sample(client) for _ in range(count)))
 
     ids = asyncio.run(main())

@@ -6,14 +6,20 @@ Time is a rule, too: a lease ends, a pause is over, the sweep's hour has come, w
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from tasks import batches, connections, message, settle, store
-from tasks.models import BatchState, Group, Lane, Reply, Request, new_id
+from tasks.models import Group, Lane, Reply, new_id
+from tests.integration.model_records import Ask, Made
 from tests.integration.test_store import GROUP, accept, make_request
 
 GROUPS = [GROUP, Group(credential="d" * 24, endpoint="/v1/embeddings", model="m")]
@@ -24,46 +30,15 @@ PAUSE_SECONDS = 60.0
 OK = Reply.of_upstream(200, {}, b"{}")
 
 
-@dataclass
-class Ask:
-    """A request as it should be."""
-
-    request: Request
-    state: str = "queued"
-    owner: str = ""
-    attempts: int = 0
-    missing: int = 0
-    attached: bool = False
-    lease_over: bool = False
-
-    @property
-    def queue(self) -> str:
-        """Where its message belongs."""
-        return message.group_queue(self.request.group.id) if self.request.lane is Lane.BATCH else "sync"
-
-
-@dataclass
-class Made:
-    """A batch as it should be."""
-
-    group: Group
-    state: BatchState = BatchState.CLAIMED
-    holder: str = ""  # token of the lease that is valid now
-    paused: bool = False
-    outcomes: list[str] = field(default_factory=list)
-
-
 class Requests(RuleBasedStateMachine):
     """Requests and queues as they should be; batches are claimed, and all else about them is for a subclass."""
-
-    ids = Bundle("ids")
-    owners = Bundle("owners")
-    made = Bundle("made")
 
     def __init__(self) -> None:
         super().__init__()
         self.redis: Any = connections.client()
         self.redis.flushall()
+        self.ids: list[str] = []  # of all requests that there ever were
+        self.owners = ["nobody"]  # of requests, past ones too
         self.asks: dict[str, Ask] = {}
         self.withdrawn: set[str] = set()
         self.batches: dict[str, Made] = {}
@@ -74,31 +49,50 @@ class Requests(RuleBasedStateMachine):
 
     # Requests come, are taken back, and come twice.
 
+    @initialize(lanes=st.lists(st.sampled_from([Lane.BATCH, Lane.BATCH, Lane.SYNC]), min_size=3, max_size=6))
+    def begin(self, lanes: list[Lane]) -> None:
+        """Without requests nothing can happen."""
+        for n, lane in enumerate(lanes):
+            self.accept(GROUPS[n % 2], "", lane, 100 * n + 1, 1)
+
+    def some_id(self, data: st.DataObject) -> str:
+        """A request, which may be anywhere on its way."""
+        return str(data.draw(st.sampled_from(self.ids), "request"))
+
+    def some_owner(self, data: st.DataObject, request_id: str) -> str:
+        """The request's owner, likely: somebody else, sometimes."""
+        ask = self.asks.get(request_id)
+        return self.likely(data, ask.owner if ask and ask.owner else "nobody", self.owners)
+
+    def likely(self, data: st.DataObject, right: str, others: list[str]) -> str:
+        """The right one three times of four."""
+        return str(data.draw(st.sampled_from([right, right, right, data.draw(st.sampled_from(others))])))
+
     @rule(
-        target=ids,
         group=st.sampled_from(GROUPS),
         key=st.sampled_from(["", "", "k1", "k2"]),
         lane=st.sampled_from(Lane),
         size=st.integers(1, 400),
         inputs=st.integers(1, 3),
     )
-    def accept(self, group: Group, key: str, lane: Lane, size: int, inputs: int) -> str:
+    def accept(self, group: Group, key: str, lane: Lane, size: int, inputs: int) -> None:
         request = make_request(group=group, idempotency_key=key, lane=lane, body=b"x" * size, inputs=inputs)
         original = self.keys.get((group.credential, key))
         [got] = accept(request)
         assert got == (original or request.id)
         if original:
             self.asks[original].attached = True
-            return original
+            return
         ask = self.asks[request.id] = Ask(request)
         self.queues[ask.queue].insert(0, request.id)
         self.counters["requests_total"] += 1
         if key:
             self.keys[group.credential, key] = request.id
-        return request.id
+        self.ids.append(request.id)
 
-    @rule(request_id=ids)
-    def withdraw(self, request_id: str) -> None:
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        request_id = self.some_id(data)
         ask = self.asks.get(request_id)
         mine = ask is not None and ask.state == "queued" and not ask.attached
         assert store.run("withdraw", "requests_total", request_id) == mine
@@ -108,8 +102,9 @@ class Requests(RuleBasedStateMachine):
             self.keys = {key: id_ for key, id_ in self.keys.items() if id_ != request_id}
             self.counters["requests_total"] -= 1
 
-    @rule(request_id=ids)
-    def double_message(self, request_id: str) -> None:
+    @rule(data=st.data())
+    def double_message(self, data: st.DataObject) -> None:
+        request_id = self.some_id(data)
         if ask := self.asks.get(request_id):
             self.redis.lpush(ask.queue, message.request_message(request_id, ask.queue))
             self.redis.zadd("lp:groups", {ask.request.group.id: 1}, nx=True)
@@ -117,8 +112,10 @@ class Requests(RuleBasedStateMachine):
 
     # Batches are claimed.
 
-    @rule(target=made, group=st.sampled_from(GROUPS), most=st.integers(1, 3), most_bytes=st.integers(200, 1500))
-    def claim(self, group: Group, most: int, most_bytes: int) -> str:
+    @rule(group=st.sampled_from(GROUPS), most=st.integers(1, 3), most_bytes=st.integers(200, 1500))
+    def claim(self, group: Group, most: int, most_bytes: int) -> None:
+        if not self.queues[message.group_queue(group.id)]:  # rather one where something waits
+            [group] = [other for other in GROUPS if other is not group]
         batch_id = new_id()
         queue = self.queues[message.group_queue(group.id)]
         taken: list[str] = []
@@ -143,7 +140,7 @@ class Requests(RuleBasedStateMachine):
             assert store.run("claim", *arguments) == len(taken)  # again, as after a lost answer
             self.batches[batch_id] = Made(group)
             self.counters["batches_total"] += 1
-        return batch_id
+            self.owners.append(batch_id)
 
     @rule(group=st.sampled_from(GROUPS))
     def pause_of_a_group_is_over(self, group: Group) -> None:
@@ -152,11 +149,12 @@ class Requests(RuleBasedStateMachine):
 
     # Requests are sent, settled, queued again, lost and found.
 
-    @rule(target=owners, request_id=ids)
-    def run(self, request_id: str) -> str:
-        token, ask = new_id(), self.asks.get(request_id)
+    @rule(data=st.data())
+    def run(self, data: st.DataObject) -> None:
+        request_id, token = self.some_id(data), new_id()
+        ask = self.asks.get(request_id)
         if ask is not None and ask.request.lane is Lane.BATCH:
-            return "nobody"  # by hand only: see the test below
+            return  # by hand only: see the test below
         abandoned = ask is not None and ask.state == "running" and ask.lease_over
         free = ask is not None and (ask.state == "queued" or abandoned)
         assert bool(store.run("run", request_id, token, LEASE_MS, "take", 1000)) == free
@@ -164,25 +162,30 @@ class Requests(RuleBasedStateMachine):
             ask.attempts += abandoned
             self.counters["possibly_double_paid"] += abandoned
             ask.state, ask.owner, ask.lease_over = "running", token, False
-        return token
+            self.owners.append(token)
 
-    @rule(request_id=ids, owner=owners)
-    def renew_run(self, request_id: str, owner: str) -> None:
+    @rule(data=st.data())
+    def renew_run(self, data: st.DataObject) -> None:
+        request_id = self.some_id(data)
+        owner = self.some_owner(data, request_id)
         ask = self.asks.get(request_id)
         mine = ask is not None and ask.state == "running" and ask.owner == owner
         assert bool(store.run("run", request_id, owner, LEASE_MS, "renew", 1000)) == mine
         if ask is not None and mine:
             ask.lease_over = False
 
-    @rule(request_id=ids)
-    def sender_dies(self, request_id: str) -> None:
+    @rule(data=st.data())
+    def sender_dies(self, data: st.DataObject) -> None:
+        request_id = self.some_id(data)
         ask = self.asks.get(request_id)
         if ask is not None and ask.state == "running":
             self.redis.hset(f"lp:request:{request_id}", "lease_until", 1)
             ask.lease_over = True
 
-    @rule(request_id=ids, owner=st.one_of(owners, made))
-    def settle(self, request_id: str, owner: str) -> None:
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        request_id = self.some_id(data)
+        owner = self.some_owner(data, request_id)
         ask = self._owned(request_id, owner)
         assert settle.settle([(request_id, owner, OK)]) == (ask is not None)
         if ask is not None:
@@ -190,12 +193,13 @@ class Requests(RuleBasedStateMachine):
             self.counters["requests_successful"] += 1
 
     @rule(
-        request_id=ids,
-        owner=st.one_of(owners, made),
+        data=st.data(),
         counter=st.sampled_from(["", "attempts", "missing"]),
         delay=st.sampled_from([0.0, PAUSE_SECONDS]),
     )
-    def requeue(self, request_id: str, owner: str, counter: str, delay: float) -> None:
+    def requeue(self, data: st.DataObject, counter: str, delay: float) -> None:
+        request_id = self.some_id(data)
+        owner = self.some_owner(data, request_id)
         ask = self._owned(request_id, owner)
         queue = ask.queue if ask else "sync"
         done = settle.requeue([request_id], owner, queue, counter=counter, delay_seconds=delay)
@@ -206,9 +210,11 @@ class Requests(RuleBasedStateMachine):
             if delay and ask.request.lane is Lane.BATCH:
                 self.paused.add(ask.request.group.id)
 
-    @rule(request_id=ids, owner=owners)
-    def release(self, request_id: str, owner: str) -> None:
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
         """Its message is under way with a countdown: it is in no queue."""
+        request_id = self.some_id(data)
+        owner = self.some_owner(data, request_id)
         ask = self._owned(request_id, owner)
         if ask is not None and ask.state == "running":
             settle.release(request_id, owner, 1.0)
@@ -222,6 +228,7 @@ class Requests(RuleBasedStateMachine):
         if queue != "sync":
             self.sweep_requests()
 
+    @precondition(lambda self: any(ask.state in {"queued", "running"} for ask in self.asks.values()))
     @rule()
     def sweep_requests(self) -> None:
         """Time has passed: what is in no queue is found, what was being sent goes to the synchronous lane."""

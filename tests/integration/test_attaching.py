@@ -34,7 +34,8 @@ class Web:
         return self._acceptor.accept(request, "Bearer sk-x")
 
     def retry(self, attempt: Attempt = Attempt.RETRY, **fields: Any) -> str:
-        return self.ask(make_request(attempt=attempt, **fields))
+        tries = fields.pop("tries", 0 if attempt is Attempt.FIRST else 1)
+        return self.ask(make_request(attempt=attempt, tries=tries, **fields))
 
     def depart(self, request: Request, how: How, task_id: str = "") -> None:
         self.departures._publish([(task_id or request.id, request.digest, how)])
@@ -132,8 +133,26 @@ def test_a_retry_waits_for_an_orphan_and_then_shares_the_oldest_unfinished_one(w
     assert Web().retry(Attempt.JOIN) == request_.id
 
 
+def test_retries_that_never_reached_us_before_share_no_answer_with_one_another(web: Web, request_: Request) -> None:
+    assert web.retry(Attempt.JOIN) == request_.id
+    others = [make_request(attempt=Attempt.JOIN, tries=1) for _ in range(10)]
+
+    assert [web.ask(other) for other in others] == [other.id for other in others]
+
+
+def test_retries_whose_clients_seem_to_live_each_share_a_request_of_their_own(web: Web) -> None:
+    requests = [make_request() for _ in range(30)]
+    for request in requests:
+        web.ask(request)
+
+    shared = [Web().retry(Attempt.JOIN) for _ in requests]
+    again = [web.retry(Attempt.JOIN, tries=2) for _ in requests]
+
+    assert sorted(shared) == sorted(again) == sorted(request.id for request in requests)
+
+
 def test_a_retry_without_anything_to_repeat_is_new(web: Web) -> None:
-    request = make_request(attempt=Attempt.RETRY)
+    request = make_request(attempt=Attempt.RETRY, tries=1)
 
     assert web.ask(request) == request.id
 
@@ -149,8 +168,19 @@ def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, req
     first = web.retry()
     assert web.retry() == LATER
     assert {first, web.retry(Attempt.JOIN)} == {request_.id, other.id}
-    third = make_request(attempt=Attempt.JOIN)
+    third = make_request(attempt=Attempt.JOIN, tries=1)
     assert web.ask(third) == third.id
+
+
+def test_a_success_that_was_not_read_is_an_orphan_unless_a_retry_has_it(web: Web, request_: Request) -> None:
+    answer(request_)
+    web.depart(request_, How.SUCCESS)
+    web.depart(request_, How.LOST)
+    assert Web().retry(Attempt.FIRST) == request_.id
+    web.depart(request_, How.LOST)
+
+    other = make_request()
+    assert web.ask(other) == other.id
 
 
 def test_a_success_that_was_delivered_long_ago_is_given_to_nobody(
@@ -162,7 +192,7 @@ def test_a_success_that_was_delivered_long_ago_is_given_to_nobody(
     assert 0 < redis_client.ttl(index) <= store.DELIVERED_SECONDS
     redis_client.zadd(index, {request_.id: -(time.time() - store.DELIVERED_SECONDS - 5)})
 
-    retry = make_request(attempt=Attempt.RETRY)
+    retry = make_request(attempt=Attempt.RETRY, tries=1)
     assert web.ask(retry) == retry.id
 
 
@@ -172,7 +202,7 @@ def test_an_error_that_was_delivered_is_not_replayed(
 ) -> None:
     answer(request_, status)
     web.depart(request_, How.ERROR)
-    retry = make_request(attempt=Attempt.RETRY)
+    retry = make_request(attempt=Attempt.RETRY, tries=1)
 
     assert web.ask(retry) == retry.id
 
@@ -208,14 +238,14 @@ def test_a_client_that_left_after_its_request_was_taken_takes_nothing_back(web: 
 
 def test_a_taking_whose_answer_was_lost_gives_the_same_orphan_again(web: Web, request_: Request) -> None:
     web.depart(request_, How.GONE)
-    retry = make_request(attempt=Attempt.RETRY)
+    retry = make_request(attempt=Attempt.RETRY, tries=1)
 
     assert [web.ask(retry), web.ask(retry)] == [request_.id, request_.id]
 
 
 def test_a_taking_that_was_refused_in_doubt_leaves_the_orphan_to_the_next(web: Web, request_: Request) -> None:
     web.depart(request_, How.GONE)
-    retry = make_request(attempt=Attempt.RETRY)
+    retry = make_request(attempt=Attempt.RETRY, tries=1)
     assert web.ask(retry) == request_.id
 
     store.run("withdraw", "requests_total", retry.id)

@@ -68,14 +68,6 @@ def test_a_reset_before_has_no_effect_and_a_reset_after_has(upstream: Simulator)
         assert upstream.stats()["files_live"] == files
 
 
-def test_an_error_after_the_effect_is_a_500_that_is_not_true(upstream: Simulator) -> None:
-    fault(upstream, "POST /v1/files", "error_after", count=1)
-    answer = call(upstream, "POST /v1/files", files={"file": ("in.jsonl", line("a"))}, data={"purpose": "batch"})
-    assert answer.status_code == 500
-    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-    assert upstream.stats()["files_live"] == 1
-
-
 def test_a_truncated_download_ends_in_the_middle(upstream: Simulator) -> None:
     file_id = upload(upstream, "x" * 300_000)
     fault(upstream, "GET /v1/files/*/content", "truncate")

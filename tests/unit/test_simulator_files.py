@@ -1,4 +1,4 @@
-"""The simulator's downloads can be cut, slow, endless and odd, exactly as scripted."""
+"""The simulator's downloads can be cut, slow, endless and odd, and its errors untrue, as scripted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.simulator.server import Simulator, serve
-from tests.unit.simulator_calls import call, finished, ten, upload
+from tests.unit.simulator_calls import call, finished, line, ten, upload
 
 
 @pytest.fixture
@@ -76,3 +76,11 @@ def test_an_output_file_can_be_odd(upstream: Simulator, end: dict[str, Any], hol
     assert holds(raw, ids)
     assert batch["request_counts"] == {"total": 10, "completed": 10, "failed": 0}
     assert upstream.stats()["billed"]["requests"] == 10
+
+
+def test_an_error_after_the_effect_is_a_500_that_is_not_true(upstream: Simulator) -> None:
+    upstream.configure(faults=[{"path": "POST /v1/files", "kind": "error_after", "count": 1}])
+    answer = call(upstream, "POST /v1/files", files={"file": ("in.jsonl", line("a"))}, data={"purpose": "batch"})
+    assert answer.status_code == 500
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert upstream.stats()["files_live"] == 1
