@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 
@@ -11,8 +12,10 @@ from tasks import flex, vault
 from tasks.errors import BodyTooLarge, InvalidRequest
 from tasks.models import Group, Lane, Request
 from tasks.settings import Settings
-from web import auth, parsing, relay, replies
+from web import access_log, auth, parsing, relay, replies
 from web.waiting import Front
+
+logger = logging.getLogger(__name__)
 
 bp = Blueprint("api", __name__)
 
@@ -47,6 +50,7 @@ def batched() -> Response:
         idempotency_key=request.headers.get("Idempotency-Key", ""),
     )
     front: Front = current_app.extensions["front"]
+    logger.info("%s comes", accepted.id, extra={"fields": {"group": accepted.group.id, **access_log.callers()}})
     task_id, reply = front.hold(accepted, credential)
     waited_ms = int((time.monotonic() - started) * 1000)
     if parsed.stream:

@@ -2,6 +2,7 @@
 
 import resource
 
+from tasks import log
 from tasks.settings import settings
 
 _settings = settings()
@@ -23,4 +24,5 @@ timeout = 60
 # Two stacks on one machine would share one control socket.
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
-accesslog = None
+logconfig_dict = log.configuration(_settings.log_format, _settings.log_level)
+accesslog = None  # web/access_log.py writes one that knows our ids

@@ -29,7 +29,7 @@ for at = 5, #ARGV, 9 do
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
     redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
     redis.call('DEL', prefix .. 'body:' .. id)
-    redis.call('HSET', record, 'state', 'settled', 'settled', now)
+    redis.call('HSET', record, 'state', 'settled', 'settled', now, 'status', status)
     redis.call('EXPIRE', record, lifetime)
     if r[4] then
       redis.call('EXPIRE', prefix .. 'idempotency:' .. r[4], lifetime)
