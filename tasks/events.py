@@ -35,15 +35,15 @@ def ended(app: Any, ids: Sequence[str]) -> None:
         part = ids[start : start + CHUNK]
         pipeline = client.pipeline(transaction=False)
         for request_id in part:
-            pipeline.hmget(f"{store.PREFIX}request:{request_id}", "state", "accepted", "settled", "status")
+            pipeline.hmget(f"{store.PREFIX}request:{request_id}", "state", "accepted", "settled", "kind")
         _send(app, _ends(part, pipeline.execute()))
 
 
 def _ends(ids: Sequence[str], records: Sequence[Sequence[bytes | None]]) -> Iterable[tuple[str, dict[str, Any]]]:
-    for request_id, (state, accepted, settled, status) in zip(ids, records, strict=True):
+    for request_id, (state, accepted, settled, kind) in zip(ids, records, strict=True):
         if state != RequestState.SETTLED.encode() or not accepted or not settled:
             continue
-        code = int(status or 0)
+        code = int((kind or b",0").split(b",")[1])
         if 200 <= code < 300:
             runtime = (int(settled) - int(accepted)) / 1000
             yield "task-succeeded", {"uuid": request_id, "result": f"status {code}", "runtime": runtime}
