@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,3 +208,15 @@ def lines_of(stack: Stack, batch: str) -> list[str]:
 
     client = redis.Redis.from_url(stack.variables["REDIS_URL"])
     return [line.decode()[:32] for line in client.lrange(f"lp:lines:{batch}", 0, -1)]  # type: ignore[union-attr]  # sync
+
+
+def test_top_shows_the_batches_live(made: Stack, sdk: openai.OpenAI) -> None:
+    ask(sdk, "hello", "watched")
+    for words, expected in ((("top",), "answered"), (("top", "--json"), '"in_flight"')):
+        process = running.start(
+            "-".join(words), [sys.executable, "-m", "tasks", *words], made.variables, made.directory
+        )
+        until(lambda process=process, expected=expected: expected in process.text(), "it shows something")  # type: ignore[misc]  # bound now
+        process.stop(signal.SIGINT)
+        assert process.popen.returncode == 0
+        assert "Traceback" not in process.text()
