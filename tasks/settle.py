@@ -21,7 +21,7 @@ from tasks.settings import settings
 CHUNK_BYTES: Final = 1_000_000
 CHUNK_LINES: Final = 200
 #: Of settle.lua for each request.
-ARGUMENTS: Final = 9
+ARGUMENTS: Final = 6
 
 
 class _Result(msgspec.Struct, omit_defaults=True):
@@ -72,8 +72,7 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
     size = 0
     for request_id, owner, reply in replies:
         payload = encode(request_id, reply)
-        arguments += (request_id, owner, payload, reply.outcome, reply.headers.get("x-batch-lane", ""))
-        arguments += _figures(reply)
+        arguments += (request_id, owner, payload, *_figures(reply))
         size += len(payload)
         if size >= CHUNK_BYTES or len(arguments) >= ARGUMENTS * CHUNK_LINES:
             settled += _settle(arguments)
@@ -81,11 +80,12 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
     return settled + (_settle(arguments) if arguments else 0)
 
 
-def _figures(reply: Reply) -> tuple[str, str, str, str]:
-    """Status, tier, reason and tokens, for the sums that the script keeps."""
+def _figures(reply: Reply) -> tuple[str, str, str]:
+    """Kind, reason and tokens, for the sums that the script keeps."""
     tokens, tier = usage.read(reply)
+    kind = f"{reply.outcome},{reply.status},{reply.headers.get('x-batch-lane', '')},{tier}"
     counts = f"{tokens.input} {tokens.cached} {tokens.output} {tokens.reasoning}" if tokens else ""
-    return str(reply.status), tier, usage.reason(reply), counts
+    return kind, usage.reason(reply), counts
 
 
 def _settle(arguments: Sequence[str | bytes]) -> int:

@@ -4,7 +4,7 @@ Every change of more than one key, and every compare-and-set, is a script in `lu
 Redis' own clock in milliseconds. Keys (prefix `lp:`):
 
     request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing, looks,
-                                 idempotency, tries, settled; RESULT_TTL_SECONDS once settled
+                                 idempotency, tries, settled, kind (see settle.lua); RESULT_TTL_SECONDS once settled
     body:<id>            string  the line's body; gone when the request is settled
     group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before;
                                  unbatchable, unbatchable_until: the upstream does not batch such requests

@@ -14,7 +14,7 @@ import msgspec
 from tasks.models import Lane, Outcome, Reply
 
 #: A row of the ledger by the lane that carried the request; `service_tier` refines the synchronous one.
-TIERS: Final = {Lane.BATCH: "batch", Lane.FLEX: "flex", Lane.SYNC: "standard"}
+TIERS: Final[dict[str, str]] = {Lane.BATCH: "batch", Lane.FLEX: "flex", Lane.SYNC: "standard"}
 SERVICE_TIERS: Final = {"flex": "flex", "priority": "priority"}
 #: A count beyond this is nonsense, and Redis' scripts count exactly up to it.
 MOST_TOKENS: Final = 2**48
@@ -31,12 +31,12 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct):
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    service_tier: msgspec.Raw = msgspec.Raw(b"null")
+    usage: Any = None
+    service_tier: Any = None
 
 
 class _Failure(msgspec.Struct):
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: Any = None
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -45,18 +45,16 @@ _failure = msgspec.json.Decoder(_Failure)
 
 def read(reply: Reply) -> tuple[Usage | None, str]:
     """Tokens of a reply, None when it names none, and the tier at which they are priced."""
-    lane = reply.headers.get("x-batch-lane", "")
-    tier = TIERS.get(Lane(lane), "") if lane in set(Lane) else ""
+    tier = TIERS.get(reply.headers.get("x-batch-lane", ""), "")
     if reply.outcome is not Outcome.SUCCESSFUL:
         return None, tier
     try:
         answer = _answer.decode(reply.body)
-        usage, service_tier = msgspec.json.decode(answer.usage), msgspec.json.decode(answer.service_tier)
     except (ValueError, RecursionError):
         return None, tier
-    if tier == "standard" and isinstance(service_tier, str):
-        tier = SERVICE_TIERS.get(service_tier, tier)
-    return (_usage(usage) if isinstance(usage, dict) else None), tier
+    if tier == "standard" and isinstance(answer.service_tier, str):
+        tier = SERVICE_TIERS.get(answer.service_tier, tier)
+    return (_usage(answer.usage) if isinstance(answer.usage, dict) else None), tier
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
@@ -69,12 +67,16 @@ def _usage(usage: dict[str, Any]) -> Usage:
 
 
 def _detail(usage: dict[str, Any], name: str, *parents: str) -> int:
-    return max((_count(details, name) for p in parents if isinstance(details := usage.get(p), dict)), default=0)
+    for parent in parents:
+        details = usage.get(parent)
+        if isinstance(details, dict):
+            return _count(details, name)
+    return 0
 
 
 def _count(mapping: dict[str, Any], name: str) -> int:
     value = mapping.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_TOKENS else 0
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 
 
 def reason(reply: Reply) -> str:
@@ -82,7 +84,7 @@ def reason(reply: Reply) -> str:
     if reply.outcome is Outcome.SUCCESSFUL:
         return ""
     try:
-        error = msgspec.json.decode(_failure.decode(reply.body).error)
+        error = _failure.decode(reply.body).error
     except (ValueError, RecursionError):
         error = None
     for name in ("code", "type"):

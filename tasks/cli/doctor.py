@@ -48,9 +48,9 @@ def doctor(json: AsJson = False) -> None:
     else:
         for finding in findings:
             mark = "[green]ok  [/green]" if finding.ok else "[bold red]BAD [/bold red]"
-            output.console.print(f"{mark} {finding.name:18} {escape(finding.found)}")
+            output.console.print(f"{mark} {finding.name:18} {escape(finding.found)}", soft_wrap=True)
             if not finding.ok:
-                output.console.print(f"{'':23} [yellow]→ {escape(finding.mend)}[/yellow]")
+                output.console.print(f"{'':23} [yellow]→ {escape(finding.mend)}[/yellow]", soft_wrap=True)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from json import dumps
 from typing import Annotated, Any
 
 import typer
@@ -72,9 +73,12 @@ def show_request(
         typer.echo(found["reply"]["body"])
 
 
-def top() -> None:
+def top(as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON each second.")] = False) -> None:
     """Watch it live; Ctrl-C ends it."""
     try:
+        while as_json:
+            typer.echo(dumps(overview.read()))
+            time.sleep(REFRESH_SECONDS)
         with Live(console=output.console, screen=output.console.is_terminal, auto_refresh=False) as live:
             while True:
                 live.update(_screen(overview.read()), refresh=True)
@@ -116,7 +120,7 @@ def _head(seen: dict[str, Any]) -> Any:
                 words.span(done["p50_time_ms"] / 1000),
                 words.span(done["p95_time_ms"] / 1000),
                 words.usd(usage["cost_usd"]),
-                words.usd(usage["savings_usd"]) + ("" if usage["price_known"] else " *"),
+                words.usd(usage["savings_usd"]) + ("" if usage["price_known"] else ", some unknown"),
             )
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def test_a_queued_request_is_canceled_at_once_and_its_caller_told(
 def test_a_canceled_batch_ends_upstream_and_what_it_has_not_answered_is_answered_with_an_error(
     made: Stack, sdk: openai.OpenAI, pool: concurrent.futures.ThreadPoolExecutor, upstream: Simulator
 ) -> None:
-    upstream.configure(ends=[{"model": "cancel-batch", "stuck": "in_progress"}])
+    upstream.configure(ends=[{"model": "cancel-batch", "stuck": "in_progress", "expire_frac": 0.4}])
     asked = [pool.submit(ask, sdk, f"q{n}", "cancel-batch") for n in range(5)]
     until(lambda: batches_of(upstream, "cancel-batch"), "it is at the upstream")
     until(lambda: told(made, "batches")["by_batch"][0]["upstream_id"], "and known")
@@ -147,10 +148,10 @@ def test_a_canceled_batch_ends_upstream_and_what_it_has_not_answered_is_answered
 
     assert told(made, "cancel", batch["upstream_id"]) == {"requests": 0, "batches": 1}
 
-    for one in asked:
-        with pytest.raises(openai.APIStatusError) as caught:
-            one.result(60)
-        assert (caught.value.status_code, caught.value.code) == (499, "canceled")
+    ends = [one.exception(60) or one.result() for one in asked]
+    canceled = [end for end in ends if isinstance(end, openai.APIStatusError)]
+    assert [(end.status_code, end.code) for end in canceled] == [(499, "canceled")] * 3
+    assert {end for end in ends if isinstance(end, str)} <= {f"echo:q{n}" for n in range(5)}
     assert [b["status"] for b in batches_of(upstream, "cancel-batch")] == ["cancelled"]
     assert len(batches_of(upstream, "cancel-batch")) == 1
 
@@ -158,7 +159,7 @@ def test_a_canceled_batch_ends_upstream_and_what_it_has_not_answered_is_answered
 def test_all_cancels_what_is_queued_and_in_flight(
     made: Stack, sdk: openai.OpenAI, pool: concurrent.futures.ThreadPoolExecutor, upstream: Simulator
 ) -> None:
-    upstream.configure(ends=[{"model": "cancel-all", "stuck": "in_progress"}])
+    upstream.configure(ends=[{"model": "cancel-all", "stuck": "in_progress", "expire_frac": 0}])
     flying = pool.submit(ask, sdk, "flying", "cancel-all")
     until(lambda: any(b["upstream_id"] for b in told(made, "batches")["by_batch"]), "one is at the upstream")
     told(made, "pause")
@@ -207,3 +208,15 @@ def lines_of(stack: Stack, batch: str) -> list[str]:
 
     client = redis.Redis.from_url(stack.variables["REDIS_URL"])
     return [line.decode()[:32] for line in client.lrange(f"lp:lines:{batch}", 0, -1)]  # type: ignore[union-attr]  # sync
+
+
+def test_top_shows_the_batches_live(made: Stack, sdk: openai.OpenAI) -> None:
+    ask(sdk, "hello", "watched")
+    for words, expected in ((("top",), "answered"), (("top", "--json"), '"in_flight"')):
+        process = running.start(
+            "-".join(words), [sys.executable, "-m", "tasks", *words], made.variables, made.directory
+        )
+        until(lambda process=process, expected=expected: expected in process.text(), "it shows something")  # type: ignore[misc]  # bound now
+        process.stop(signal.SIGINT)
+        assert process.popen.returncode == 0
+        assert "Traceback" not in process.text()

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from tasks import batches, holding, overview, store
 from tasks.models import Group
@@ -19,6 +20,7 @@ from tests.integration.test_pipeline import ask
 from tests.integration.test_store import accept, make_request
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
+from web.metric_table import METRICS
 
 TIMES = {"avg_time_ms", "p50_time_ms", "p95_time_ms", "p99_time_ms"}
 
@@ -160,3 +162,23 @@ def test_with_a_token_only_those_who_know_it_may_look(shut: Stack) -> None:
     [cookie] = list(session.cookies)
     assert "hush" not in str(cookie)
     assert session.get(f"{shut.url}/dashboard/figures", timeout=10).ok
+
+
+def test_metrics_are_the_same_figures_from_every_process(client: openai.OpenAI, stack: Stack) -> None:
+    ask(client, "hello", "measured")
+
+    scraped = [requests.get(f"{stack.url}/metrics", timeout=10) for _ in range(6)]
+    stats = requests.get(f"{stack.url}/stats", timeout=10).json()
+
+    assert scraped[0].headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(scraped[-1].text)}
+    declared = {metric.name.removesuffix("_total") for metric in METRICS}
+    assert set(families) == declared
+    answered = {
+        text for page in scraped for text in page.text.splitlines() if text.startswith("llm_proxy_requests_total")
+    }
+    assert answered == {f"llm_proxy_requests_total {float(stats['requests']['total'])}"}
+    durations = {s.labels.get("le", s.name): s.value for s in families["llm_proxy_request_duration_seconds"].samples}
+    assert durations["+Inf"] == stats["requests"]["successful"] + stats["requests"]["failed"]
+    tokens = {s.labels["model"] for s in families["llm_proxy_month_tokens"].samples}
+    assert "measured" in tokens

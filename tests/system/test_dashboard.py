@@ -137,9 +137,11 @@ def test_a_batch_moves_without_a_reload(browser: Browser, stack: Stack, upstream
         look.page.evaluate("window.still = true")
         asked = pool.submit(ask, client, "hello", "moves")
         bar = look.page.get_by_role("progressbar", name="moves")
-        expect(bar).to_have_attribute("aria-valuemax", "1", timeout=20_000)
+        expect(bar).to_have_attribute("aria-valuemax", "1", timeout=30_000)
+        line = look.page.get_by_role("listitem").filter(has_text="moves")
+        expect(line).to_contain_text("in progress", timeout=30_000)
         upstream.finish()
-        expect(bar).to_have_count(0, timeout=20_000)
+        expect(bar).to_have_count(0, timeout=30_000)
         assert asked.result(30) == "echo:hello"
         assert look.page.evaluate("window.still")
     assert look.complaints == []

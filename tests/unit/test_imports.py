@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
-    "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
+    "tasks", "tasks.errors", "tasks.settings", "tasks.log", "tasks.models", "tasks.message", "tasks.backoff",
     "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure", "tasks.usage",
     "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.hints",
     "tasks.batches", "tasks.leases", "tasks.stage",
@@ -21,7 +21,7 @@ ORDER = [
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.control", "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
-    "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
+    "tasks.events", "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack",
     "tasks.cli", "tasks.cli.output", "tasks.cli.run", "tasks.cli.show", "tasks.cli.change", "tasks.cli.doctor",
     "tasks.cli.app", "tasks.__main__",
