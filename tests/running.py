@@ -108,6 +108,9 @@ def start(name: str, command: list[str], variables: Mapping[str, str], log_dir: 
     return Process(name, popen, log, offset)
 
 
+Launch = Callable[[str, list[str], Mapping[str, str], Path], Process]
+
+
 @dataclass
 class RedisServer:
     """A redis-server of the tests, durable as every shipped one."""
@@ -165,6 +168,7 @@ class Stack:
     app: str = "tasks"
     wsgi: str = "web.app:create_app()"
     extra: tuple[str, ...] = ()  # names of further beats, and of workers that serve every queue
+    launch: Launch = start
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -181,7 +185,7 @@ class Stack:
         other = {"tasks": self.app, "web.app:create_app()": self.wsgi}
         commands = {name: [other.get(word, word) for word in command] for name, command in commands.items()}
         for name in names or commands:
-            self.processes[name] = start(name, commands[name], self.variables, self.directory)
+            self.processes[name] = self.launch(name, commands[name], self.variables, self.directory)
         for name in (names or commands) if wait else ():
             self._wait_for(name)
 
@@ -240,6 +244,7 @@ def running_stack(
     wsgi: str = Stack.wsgi,
     extra: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
+    launch: Launch = start,
     **variables: str,
 ) -> Iterator[Stack]:
     """A stack for one `with`, or some of its processes; `app` and `wsgi` put something around the project's own."""
@@ -254,7 +259,7 @@ def running_stack(
             "LLM_PROXY_POLL_MIN_SECONDS": "0.2",
             **variables,
         }
-        made = Stack(settings, directory, port, app, wsgi, extra)
+        made = Stack(settings, directory, port, app, wsgi, extra, launch)
         try:
             made.start(*only)
             yield made

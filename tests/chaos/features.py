@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 #: `POST /webhooks/openai`: the upstream sends its events, and the monkey sends them twice, late and forged.
 WEBHOOKS: Final = True
@@ -16,7 +16,7 @@ IMPATIENT: Final = 0.05
 MAX_WAIT_SECONDS: Final = "2"
 
 
-def variables() -> dict[str, str]:
+def variables() -> dict[str, Any]:
     """Settings of the stack that the features need."""
     return {"LLM_PROXY_WEBHOOK_SECRETS": WEBHOOK_SECRET} if WEBHOOKS else {}
 

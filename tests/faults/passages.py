@@ -26,7 +26,7 @@ DIRECTORY: Final = "LP_FAULTS_DIR"
 NUMBERS: Final = ("", "2nd ", "3rd ")
 #: Steps that change nothing, in Redis and at the upstream.
 READS: Final = (
-    "GET ", "MGET ", "HGET ", "LRANGE ", "XREAD", "XRANGE ", "XREVRANGE ", "ZRANGE ", "ZRANGEBYSCORE ", "TIME", "INFO ",
+    "GET ", "MGET ", "HGET ", "LRANGE ", "XREAD", "XRANGE ", "XREVRANGE ", "ZRANGE ", "ZRANGEBYSCORE ", "TIME", "INFO",
     "pipeline of HGET ", "pipeline of STRLEN ",
 )  # fmt: skip
 #: A message that was published waits for anybody: "before lease" kills whoever has taken it.

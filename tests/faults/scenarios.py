@@ -7,10 +7,11 @@ A new scenario is one function here, with what the upstream does, who asks, and 
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.faults.ground import WEBHOOK_SECRET, Ground
+from tests.faults.ground import PATIENCE_SECONDS, WEBHOOK_SECRET, Ground
 from tests.running import until
 
 Scenario = Callable[[Ground], None]
@@ -47,12 +48,25 @@ def end(ground: Ground, **oddity: Any) -> None:
     ground.upstream.configure(ends=[{"count": 1, **oddity}])
 
 
+@contextlib.contextmanager
+def seen_running(ground: Ground, looks: int = 2) -> Iterator[None]:
+    """The batches of this `with` do not end before somebody has looked so often; ask in another thread."""
+    ground.upstream.configure(ends=[{"stuck": "in_progress"}])
+    yield
+    looked = "GET /v1/batches/{id}"
+    until(lambda: ground.upstream.stats()["calls"].get(looked, 0) >= looks, "it was looked at", PATIENCE_SECONDS)
+    ground.upstream.configure(ends=[])
+    ground.upstream.finish()
+
+
 @scenario
 def batch(ground: Ground) -> None:
     """The happy road, with one request that is asked twice."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        twice = pool.submit(ground.answered, "q0", "happy")
-        ground.all_answered("happy", 2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with seen_running(ground):
+            asked = pool.submit(ground.all_answered, "happy", 2)
+            twice = pool.submit(ground.answered, "q0", "happy")
+        asked.result()
         twice.result()
 
 
@@ -142,7 +156,10 @@ def unlooked(ground: Ground) -> None:
             {"path": "DELETE /v1/files/*", "kind": "500", "count": 1},
         ]
     )
-    ground.answered("look", "unlooked")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with seen_running(ground, looks=3):
+            asked = pool.submit(ground.answered, "look", "unlooked")
+        asked.result()
 
 
 @scenario
@@ -210,12 +227,11 @@ def withdrawn(ground: Ground) -> None:
 @scenario
 def attached(ground: Ground) -> None:
     """A request is asked again while it is at the upstream, and once more when it is answered."""
-    ground.upstream.configure(ends=[{"count": 1, "stuck": "in_progress"}])
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ground.answered, "same", "attached")
-        until(lambda: ground.upstream.stats()["batches"], "it is at the upstream")
-        second = pool.submit(ground.answered, "same", "attached")
-        ground.upstream.finish()
+        with seen_running(ground):
+            first = pool.submit(ground.answered, "same", "attached")
+            until(lambda: ground.upstream.stats()["batches"], "it is at the upstream", PATIENCE_SECONDS)
+            second = pool.submit(ground.answered, "same", "attached")
         first.result()
         second.result()
     ground.answered("same", "attached")
