@@ -15,6 +15,8 @@ STEP: Final = 5
 HOUR_MS: Final = 3_600_000
 GROWTH: Final = math.log(1.2)
 
+OUTCOMES: Final = frozenset(map(str, Outcome))
+
 Minutes = dict[int, dict[str, int]]
 
 
@@ -47,7 +49,7 @@ def _step(number: int, minutes: Minutes) -> dict[str, Any]:
     for minute in range(number * STEP, (number + 1) * STEP):
         for name, n in minutes.get(minute, {}).items():
             counts[name] = counts.get(name, 0) + n
-    buckets = sorted((int(name), n) for name, n in counts.items() if name not in set(Outcome))
+    buckets = sorted((int(name), n) for name, n in counts.items() if name not in OUTCOMES)
     answered = sum(n for _, n in buckets)
     ok = counts.get(Outcome.SUCCESSFUL, 0)
     return {

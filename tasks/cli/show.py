@@ -74,12 +74,15 @@ def show_request(
 
 
 def top(as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON each second.")] = False) -> None:
-    """Watch it live; Ctrl-C ends it."""
+    """Watch it live, Ctrl-C ends it; once, where the output is no terminal."""
+    if not as_json and not output.console.is_terminal:
+        output.console.print(_screen(overview.read()))
+        return
     try:
         while as_json:
             typer.echo(dumps(overview.read()))
             time.sleep(REFRESH_SECONDS)
-        with Live(console=output.console, screen=output.console.is_terminal, auto_refresh=False) as live:
+        with Live(console=output.console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(_screen(overview.read()), refresh=True)
                 time.sleep(REFRESH_SECONDS)
