@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tasks import batches, leases, settle, store
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState, Lane
+from tests import running
 from tests.integration.test_store import GROUP, accept, make_request
 
 
@@ -91,3 +94,32 @@ def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeyp
 
     with leases.renewing(renew):
         assert renewed.wait(5)
+
+
+LOSING = """
+from gevent import monkey; monkey.patch_all()
+import time
+from tasks import batches
+from tasks.errors import NotOurTurn
+batches.RENEW_SECONDS = 0.05
+try:
+    with batches.renewing(lambda: False):
+        time.sleep(30)  # a call to the upstream that is under way
+except NotOurTurn:
+    print("stopped")
+"""
+
+
+def test_a_holder_whose_lease_is_lost_is_stopped_in_the_middle_of_its_call() -> None:
+    """In a process of its own, patched as our workers are."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING],
+        capture_output=True,
+        text=True,
+        cwd=running.ROOT,
+        env=running.environment(),
+        timeout=20,
+        check=True,
+    )
+
+    assert done.stdout == "stopped\n"
