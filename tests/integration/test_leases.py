@@ -99,11 +99,11 @@ def test_a_moment_without_redis_does_not_interrupt_whoever_holds_a_lease(monkeyp
 LOSING = """
 from gevent import monkey; monkey.patch_all()
 import time
-from tasks import batches
+from tasks import leases
 from tasks.errors import NotOurTurn
-batches.RENEW_SECONDS = 0.05
+leases.RENEW_SECONDS = 0.05
 try:
-    with batches.renewing(lambda: False):
+    with leases.renewing(lambda: False):
         time.sleep(30)  # a call to the upstream that is under way
 except NotOurTurn:
     print("stopped")
