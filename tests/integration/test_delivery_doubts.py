@@ -109,14 +109,36 @@ def test_a_call_that_took_effect_in_spite_of_its_answer_is_not_paid_twice(case: 
 def test_a_create_that_takes_effect_long_after_it_was_given_up_finds_no_input(case: Case) -> None:
     sdk, upstream = case
     late = 3.0  # a "create" is given up after one second here
-    upstream.configure(faults=[{"path": "POST /v1/batches", "kind": "slow", "count": 1, "seconds": late}])
+    upstream.configure(
+        faults=[{"path": "POST /v1/batches", "kind": "slow", "count": 1, "seconds": late}],
+        # The batch runs longer than that: its cleaning would delete the first input file as well.
+        ends=[{"model": "late", "stuck": "in_progress"}],
+    )
     began = time.monotonic()
-
-    ask_many(sdk, "late", 3)
-    until(lambda: time.monotonic() - began > late + 1, "the late create has come")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask_many, sdk, "late", 3)
+        until(lambda: time.monotonic() - began > late + 1.5, "the late create has come")
+        until(lambda: batches_of(upstream, "late"), "there is a batch")
+        assert len(batches_of(upstream, "late")) == 1
+        upstream.finish()
+        asked.result(60)
 
     assert upstream.stats()["calls"]["POST /v1/batches"] == 2
-    assert len(batches_of(upstream, "late")) == 1
+    assert upstream.stats()["billed"]["more_than_once"] == []
+
+
+def test_a_create_that_takes_effect_between_the_look_and_the_deletion_is_found(case: Case) -> None:
+    sdk, upstream = case
+    upstream.configure(
+        faults=[  # given up after 1 s, looked for at about 1.2 s; the deletion lasts from then to 2.1 s
+            {"path": "POST /v1/batches", "kind": "slow", "count": 1, "seconds": 1.65},
+            {"path": "DELETE /v1/files/*", "kind": "slow", "count": 1, "seconds": 0.9},
+        ]
+    )
+
+    ask_many(sdk, "between", 3)
+
+    assert len(batches_of(upstream, "between")) == 1
     assert upstream.stats()["billed"]["more_than_once"] == []
 
 
