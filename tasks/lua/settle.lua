@@ -17,7 +17,7 @@ for at = 4, #ARGV, 5 do
   local id, payload, lane = ARGV[at], ARGV[at + 2], ARGV[at + 4]
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency')
-  if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] then
+  if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] and r[2] ~= '' then
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
     redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
     redis.call('DEL', prefix .. 'body:' .. id)
