@@ -1,9 +1,14 @@
 """gunicorn's settings: server matters only."""
 
 import contextlib
+import math
+import os
 import resource
 import socket
+from pathlib import Path
 from typing import Any
+
+from gunicorn.sock import create_sockets
 
 from tasks.settings import settings
 
@@ -20,6 +25,8 @@ workers = _settings.web_processes
 # accepted would hang, health checks included.
 worker_connections = max(_settings.max_waiting + 1000, _hard)
 backlog = 16_384
+#: Where the kernel says how many new connections one socket queues, whatever `backlog` is.
+_most_queued = Path("/proc/sys/net/core/somaxconn")
 # Longer than the 5 s after which SDKs drop idle connections, so that none is reused while we close it.
 keepalive = 10
 # 20,000 clients are sent away in some seconds, and a platform kills after 30.
@@ -36,6 +43,23 @@ forwarded_allow_ips = ""
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
 accesslog = None
+
+
+def on_starting(server: Any) -> None:
+    """Listen several times on the one address, until `backlog` connections can be queued.
+
+    When thousands connect at once, who finds the queue full tries again after 1, 3, 7, 15 seconds.
+    """
+    inherited = "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
+    if inherited or not hasattr(socket, "SO_REUSEPORT") or not _most_queued.exists():
+        return
+    for probe in create_sockets(server.cfg, server.log):  # says so and exits when the port is taken
+        probe.close()
+    # Not as a setting: then each worker would listen for itself, and its queue would die with it.
+    server.cfg.set("reuse_port", True)
+    times = min(16, math.ceil(backlog / int(_most_queued.read_text())))
+    server.LISTENERS = [listener for _ in range(times) for listener in create_sockets(server.cfg, server.log)]
+    server.cfg.set("reuse_port", False)
 
 
 def when_ready(server: Any) -> None:
