@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -195,6 +196,8 @@ def _bad(report: Report) -> int:
 
 def _after_completion(row: str, report: Report, p50: float | None, p99: float | None) -> Figures:
     cuts = statistics.quantiles(report.added_seconds, n=100)
+    if report.errors:
+        sys.stderr.write(f"{row}: {report.errors}\n")
     yield Figure(SPEED, row, "p50 after completion, s", cuts[49], p50, digits=2)
     yield Figure(SPEED, row, "p99 after completion, s", cuts[98], p99, digits=2)
 
