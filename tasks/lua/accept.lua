@@ -12,7 +12,8 @@
 --       (models.Attempt); how often its SDK says that it has tried before.
 -- Returns per request: "" accepted, "conflict", "later", or the id of the request that it repeats.
 --
--- Equal requests are in a zset, so that any number of them is searched in no time:
+-- Equal requests are in a zset, so that any number of them is searched in no time; one that has no equal, as
+-- most have none, is in a string "<id> <score>", which takes half as many commands:
 --   score  n + t   a client of front n waits for it; t: the seconds of its acceptance, divided by 2^32
 --          < 0     a success, delivered at -score seconds
 -- One whose front is not in `fronts` is an orphan. Whoever takes it becomes its client in the same step.
@@ -43,6 +44,18 @@ for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. n
   living[#living + 1] = tonumber(number)
 end
 table.sort(living)
+
+-- Makes a zset of an index of one.
+local function as_zset(index)
+  local alone = redis.pcall('GET', index)
+  if type(alone) == 'string' then
+    local id, score = alone:match('^(%x+) (.+)$')
+    local rest = redis.call('PTTL', index)
+    redis.call('DEL', index)
+    redis.call('ZADD', index, score, id)
+    redis.call('PEXPIRE', index, rest)
+  end
+end
 
 -- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten.
 local function lowest(index, min, max, fits)
@@ -117,17 +130,35 @@ local function predecessor(index, id, attempt, tries)
   return found
 end
 
+-- What all of them have in common is asked and written at once.
+local records, indexes = {}, {}
+for i = at, #ARGV, 11 do
+  records[#records + 1] = prefix .. 'request:' .. ARGV[i]
+  indexes[#indexes + 1] = prefix .. 'equal:' .. ARGV[i + 7]
+end
+local any_known = #records > 0 and redis.call('EXISTS', unpack(records)) > 0
+local any_equal = #records > 0 and redis.call('EXISTS', unpack(indexes)) > 0
+local seen, bodies, standing, queues = {}, {}, {}, {}
+local function push(queue, queued)
+  local messages = queues[queue] or {}
+  messages[#messages + 1] = queued
+  queues[queue] = messages
+end
+
 local replies, accepted = {}, 0
 while ARGV[at] do
   local id, group, lane, digest, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7], ARGV[at + 8]
   local attempt, tries = ARGV[at + 9], tonumber(ARGV[at + 10])
   local record = prefix .. 'request:' .. id
   local reply = ''
-  if redis.call('EXISTS', record) == 0 then
+  if not any_known or redis.call('EXISTS', record) == 0 then
     local index = prefix .. 'equal:' .. digest
+    local equal = seen[index] or any_equal and redis.call('EXISTS', index) == 1
     if attempt ~= 'key' then
-      if redis.call('EXISTS', index) == 1 then
+      if equal then
+        as_zset(index)
         reply = predecessor(index, id, attempt, tries)
+        equal = redis.call('EXISTS', index) == 1 -- it forgets what is gone
       end
     else
       local known = redis.call('GET', prefix .. 'idempotency:' .. digest)
@@ -145,12 +176,19 @@ while ARGV[at] do
       if lane == 'batch' and diverted[group] then
         lane, queued = 'sync', queued:gsub('"batch%.%x+"', '"sync"')
       end
-      redis.call('SET', prefix .. 'body:' .. id, ARGV[at + 4])
+      bodies[#bodies + 1] = prefix .. 'body:' .. id
+      bodies[#bodies + 1] = ARGV[at + 4]
       redis.call('HSET', record, 'state', 'queued', 'owner', '', 'group', group, 'lane', lane,
         'accepted', now, 'queued', now, 'bytes', ARGV[at + 5], 'inputs', ARGV[at + 6])
       if attempt ~= 'key' then
-        redis.call('ZADD', index, front + math.floor(now / 1000) / 4294967296, id)
-        redis.call('EXPIRE', index, lifetime)
+        local score = front + math.floor(now / 1000) / 4294967296
+        if equal then
+          redis.call('ZADD', index, score, id)
+          redis.call('EXPIRE', index, lifetime)
+        else
+          redis.call('SET', index, string.format('%s %.17g', id, score), 'EX', lifetime)
+        end
+        seen[index] = true
         if tries > 0 then
           redis.call('HSET', record, 'tries', tries)
         end
@@ -158,12 +196,12 @@ while ARGV[at] do
         redis.call('SET', prefix .. 'idempotency:' .. digest, id .. ' ' .. fingerprint)
         redis.call('HSET', record, 'idempotency', digest)
       end
-      redis.call('ZADD', prefix .. 'standing', now + patience, id)
+      standing[#standing + 1] = now + patience
+      standing[#standing + 1] = id
       if lane ~= 'batch' then
-        redis.call('LPUSH', 'sync', queued)
+        push('sync', queued)
       else
-        redis.call('LPUSH', 'batch.' .. group, queued)
-        redis.call('ZADD', prefix .. 'groups', 'NX', now, group)
+        push('batch.' .. group, queued)
         local sum = touched[group] or { 0, 0 }
         touched[group] = { sum[1] + ARGV[at + 5], sum[2] + ARGV[at + 6] }
       end
@@ -173,9 +211,17 @@ while ARGV[at] do
   at = at + 11
 end
 
+if accepted > 0 then
+  redis.call('MSET', unpack(bodies))
+  redis.call('ZADD', prefix .. 'standing', unpack(standing))
+end
+for queue, messages in pairs(queues) do
+  redis.call('LPUSH', queue, unpack(messages))
+end
 local full = false
 for group, sum in pairs(touched) do
   local key = prefix .. 'group:' .. group
+  redis.call('ZADD', prefix .. 'groups', 'NX', now, group)
   local bytes = redis.call('HINCRBY', key, 'queued_bytes', sum[1])
   local inputs = redis.call('HINCRBY', key, 'queued_inputs', sum[2])
   full = full or bytes >= max_bytes or inputs >= max_inputs or redis.call('LLEN', 'batch.' .. group) >= max_requests

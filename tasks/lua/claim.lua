@@ -98,26 +98,35 @@ end
 
 local members = prefix .. 'lines:' .. batch
 local count, bytes, inputs, oldest, left = 0, 0, 0, now, nil
-while count < max_requests do
-  local message = redis.call('RPOP', queue)
-  if not message then
+while count < max_requests and not left do
+  local messages = redis.call('RPOP', queue, math.min(500, max_requests - count))
+  if not messages then
     break
   end
-  local id = id_of(message)
-  local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'lane', 'bytes', 'inputs', 'queued', 'accepted')
-  if r[1] == 'queued' and r[2] == 'batch' then -- anything else is a copy of a message that was dealt with
-    local accepted = tonumber(r[6])
-    local apart = count > 0 and math.abs(accepted - oldest) > spread
-    if apart or (now - accepted >= limit) ~= late or (count > 0 and (bytes + r[3] > max_bytes or inputs + r[4] > max_inputs)) then
-      redis.call('RPUSH', queue, message)
-      left = r[5]
-      break
+  local ids, lines = {}, {}
+  for i, message in ipairs(messages) do
+    local id = id_of(message)
+    local record = prefix .. 'request:' .. id
+    local r = redis.call('HMGET', record, 'state', 'lane', 'bytes', 'inputs', 'queued', 'accepted')
+    if r[1] == 'queued' and r[2] == 'batch' then -- anything else is a copy of a message that was dealt with
+      local accepted = tonumber(r[6])
+      local apart = count > 0 and math.abs(accepted - oldest) > spread
+      if apart or (now - accepted >= limit) ~= late or (count > 0 and (bytes + r[3] > max_bytes or inputs + r[4] > max_inputs)) then
+        for back = #messages, i, -1 do -- as they lay
+          redis.call('RPUSH', queue, messages[back])
+        end
+        left = r[5]
+        break
+      end
+      count, bytes, inputs, oldest = count + 1, bytes + r[3], inputs + r[4], math.min(oldest, accepted)
+      redis.call('HSET', record, 'state', 'batched', 'owner', batch)
+      ids[#ids + 1] = id
+      lines[#lines + 1] = id .. ':' .. r[3]
     end
-    count, bytes, inputs, oldest = count + 1, bytes + r[3], inputs + r[4], math.min(oldest, accepted)
-    redis.call('HSET', record, 'state', 'batched', 'owner', batch)
-    redis.call('ZREM', prefix .. 'standing', id)
-    redis.call('RPUSH', members, id .. ':' .. r[3])
+  end
+  if #ids > 0 then
+    redis.call('ZREM', prefix .. 'standing', unpack(ids))
+    redis.call('RPUSH', members, unpack(lines))
   end
 end
 

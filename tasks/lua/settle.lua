@@ -9,6 +9,7 @@ local prefix, result_prefix, lifetime = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local replies, entry, counts, latencies, sum = {}, {}, {}, {}, 0
+local ids, bodies, channels, payloads = {}, {}, {}, {}
 local function count(name)
   counts[name] = (counts[name] or 0) + 1
 end
@@ -19,14 +20,15 @@ for at = 4, #ARGV, 5 do
   local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency')
   if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] and r[2] ~= '' then
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
-    redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
-    redis.call('DEL', prefix .. 'body:' .. id)
+    channels[#channels + 1] = result_prefix .. id
+    payloads[result_prefix .. id] = payload
+    ids[#ids + 1] = id
+    bodies[#bodies + 1] = prefix .. 'body:' .. id
     redis.call('HSET', record, 'state', 'settled', 'settled', now)
     redis.call('EXPIRE', record, lifetime)
     if r[4] then
       redis.call('EXPIRE', prefix .. 'idempotency:' .. r[4], lifetime)
     end
-    redis.call('ZREM', prefix .. 'standing', id)
     local took = math.max(0, now - r[3])
     local bucket = math.floor(math.log(took + 1) / math.log(1.03))
     sum = sum + took
@@ -43,6 +45,15 @@ for at = 4, #ARGV, 5 do
 end
 
 if #entry > 0 then
+  redis.call('DEL', unpack(bodies))
+  redis.call('ZREM', prefix .. 'standing', unpack(ids))
+  -- For whoever waits by Celery's own AsyncResult; hardly ever anybody does.
+  local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  for i = 1, #subscribers, 2 do
+    if subscribers[i + 1] > 0 then
+      redis.call('PUBLISH', subscribers[i], payloads[subscribers[i]])
+    end
+  end
   redis.call('XADD', prefix .. 'settled', 'MAXLEN', '~', 2000, '*', 'ids', table.concat(entry, ' '))
   for name, n in pairs(counts) do
     redis.call('HINCRBY', prefix .. 'stats', name, n)

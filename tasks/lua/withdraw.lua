@@ -11,7 +11,8 @@ for i = 3, #ARGV do
   local taken = redis.call('GET', prefix .. 'taken:' .. ARGV[i])
   if taken then
     local orphan, index = taken:match('^(%x+) (.+)$')
-    local score = tonumber(redis.call('ZSCORE', index, orphan) or -1)
+    local score = redis.pcall('ZSCORE', index, orphan) -- an error where it is an index of one, and another's
+    score = tonumber(type(score) == 'string' and score or -1)
     if score > 0 then
       redis.call('ZADD', index, score % 1, orphan)
     end
