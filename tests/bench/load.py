@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import msgspec
 
 #: Connections of one generating process.
 CONNECTIONS = 12_000
+#: Of them, so many are being opened at the same moment: who opens thousands comes round to writing to none.
+OPENING = 500
 #: For the start of the generating processes.
 HEAD_START_SECONDS = 2.0
 ENDPOINTS = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
@@ -65,7 +68,7 @@ class Report:
         """Take one answer, given as it came over the wire."""
         head, _, body = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
-            self.fail(head[9:12].decode() or "nothing")
+            self.fail(" ".join([head[9:12].decode() or "nothing", *re.findall(r'"code":\s?"(\w+)"', body.decode())]))
             return
         if b"\r\ntransfer-encoding: chunked" in head.lower():
             body = _without_chunks(body)
@@ -128,14 +131,15 @@ async def ask_all(url: str, endpoint: str, numbers: range, body_bytes: int, sour
     host, port = urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 80
     run = uuid.uuid4().hex
     loop = asyncio.get_running_loop()
-    report = Report()
+    report, opening = Report(), asyncio.Semaphore(OPENING)
 
     async def ask(number: int) -> None:
         question = f"{run} {number} ".ljust(body_bytes, "x")
         try:
-            _, caller = await loop.create_connection(
-                lambda: Caller(_request(endpoint, question, f"{host}:{port}")), host, port, local_addr=(source, 0)
-            )
+            async with opening:
+                _, caller = await loop.create_connection(
+                    lambda: Caller(_request(endpoint, question, f"{host}:{port}")), host, port, local_addr=(source, 0)
+                )
             report.note(question, await caller.done)
         except OSError as error:
             report.fail(type(error).__name__)

@@ -214,7 +214,7 @@ def _share(costs: Costs, row: str, goal: float) -> Figure:
 
 
 def _submitted(opened: Bench) -> int:
-    return sum(batch["request_counts"]["total"] for batch in opened.upstream.stats()["batches"])
+    return sum(batch["lines"] for batch in opened.upstream.stats()["batches"])
 
 
 def _memory(opened: Bench) -> int:
