@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test clients chaos soak lint flower lock clean
+.PHONY: help run demo test clients chaos soak screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=b
 
 soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 	@$(BIN)/python -m tests.soak
+
+screenshots: $(VENV)/dev  ## the dashboard's pictures in docs/ (needs a browser: apt-get install chromium)
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state
 
 lint: $(VENV)/dev  ## ruff, mypy, hadolint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile

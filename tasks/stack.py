@@ -92,7 +92,7 @@ def run_all() -> int:
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))
         url = f"http://{config.address}"
-        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; figures on {url}/stats; Ctrl-C stops it"
+        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; dashboard on {url}/dashboard; Ctrl-C stops it"
         return Supervisor(programs, started=started).run()
 
 

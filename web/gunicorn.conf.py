@@ -5,6 +5,7 @@ import resource
 import socket
 from typing import Any
 
+from tasks import log
 from tasks.settings import settings
 
 _settings = settings()
@@ -35,6 +36,7 @@ forwarded_allow_ips = ""
 # Two stacks on one machine would share one control socket.
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
+logconfig_dict = log.configuration(_settings.log_format, _settings.log_level)
 accesslog = None
 
 

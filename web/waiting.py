@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import gevent
 
+from tasks import holding
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
 from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
@@ -129,6 +130,7 @@ class Front:
             self._presence.start(self._waiting, self._lose)
             for part in (self._acceptor, self._departures, self._results, self.alarms, self.sockets):
                 part.start()
+            gevent.spawn(holding.report_forever, lambda: len(self._held))
 
     def hold(self, request: Request, credential: str, sock: socket.socket | None) -> Held:
         """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.
