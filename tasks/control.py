@@ -54,7 +54,7 @@ def find(text: str) -> tuple[str, dict[str, str]]:
 
 def cancel_request(request_id: str) -> bool:
     """Answer a request that is still queued; False when it is elsewhere by now."""
-    return settle.settle([(request_id, "", canceled_reply())]) == 1
+    return settle.settle([(request_id, settle.QUEUE, canceled_reply())]) == 1
 
 
 def cancel_batch(batch_id: str) -> bool:
@@ -81,8 +81,15 @@ def cancel_all() -> dict[str, int]:
 
 
 def _cancel_queue(group_id: str) -> int:
-    ids = [_id_of(text) for text in connections.client().lrange(message.group_queue(group_id), 0, -1)]
-    return _cancel_ids([i for i in ids if i])
+    client, queue = connections.client(), message.group_queue(group_id)
+    texts = client.lrange(queue, 0, -1)
+    canceled = _cancel_ids([request_id for request_id in map(_id_of, texts) if request_id])
+    for part in _chunks(texts):  # nothing needs these messages any more, but they would be counted
+        pipeline = client.pipeline(transaction=False)
+        for text in part:
+            pipeline.lrem(queue, 1, text)
+        pipeline.execute()
+    return canceled
 
 
 def _cancel_synchronous() -> int:
@@ -100,7 +107,7 @@ def _cancel_synchronous() -> int:
 
 
 def _cancel_ids(ids: list[str]) -> int:
-    return settle.settle((request_id, "", canceled_reply()) for request_id in ids)
+    return settle.settle((request_id, settle.QUEUE, canceled_reply()) for request_id in ids)
 
 
 def _in_flight() -> list[tuple[str, str]]:
@@ -112,7 +119,7 @@ def _in_flight() -> list[tuple[str, str]]:
     return [(batch, (group or b"").decode()) for batch, group in zip(ids, pipeline.execute(), strict=True)]
 
 
-def _chunks(ids: list[str]) -> Iterator[list[str]]:
+def _chunks(ids: list[Any]) -> Iterator[list[Any]]:
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 _ID: Final = re.compile(r"([0-9a-f]{32}):? +")
+_WORD: Final = re.compile(r"[^\s\"=]+").fullmatch
 
 
 class Formatter(logging.Formatter):
@@ -33,15 +34,20 @@ class Formatter(logging.Formatter):
         fields |= getattr(record, "fields", {})
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        if self._kind == "json":
-            return json.dumps(fields, ensure_ascii=False, default=str)
-        return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        return line(self._kind, fields)
+
+
+def line(kind: str, fields: dict[str, Any]) -> str:
+    """Fields in LOG_FORMAT, without an end."""
+    if kind == "json":
+        return json.dumps(fields, ensure_ascii=False, default=str)
+    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
 
 
 def _quoted(value: Any) -> str:
     """As it is, or as a JSON string where it would not be one word."""
     text = str(value)
-    return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text, ensure_ascii=False)
+    return text if _WORD(text) else json.dumps(text, ensure_ascii=False)
 
 
 def configuration(style: str, level: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ CHUNK_BYTES: Final = 1_000_000
 CHUNK_LINES: Final = 200
 #: Of settle.lua for each request.
 ARGUMENTS: Final = 6
+#: In an owner's place: to settle what nobody owns, because it is queued.
+QUEUE: Final = "queue"
 
 
 class _Result(msgspec.Struct, omit_defaults=True):

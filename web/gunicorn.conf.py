@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks import log
 from tasks.settings import settings
+from web import access_log
 
 _settings = settings()
 
@@ -38,6 +39,12 @@ control_socket_disable = True
 loglevel = _settings.log_level.lower()
 logconfig_dict = log.configuration(_settings.log_format, _settings.log_level)
 accesslog = None
+logger_class = "web.access_log.AccessLogger"
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """The last lines."""
+    access_log.flush()
 
 
 def when_ready(server: Any) -> None:

@@ -3,9 +3,9 @@
 -- Compare-and-set per request: whoever does not own it any more changes nothing.
 --
 -- ARGV: key prefix, Celery's result key prefix, lifetime of a reply (s), the upstream's host,
---       then per request: id, owner, reply in Celery's result format, its kind ("outcome,status,lane,tier"; the lane
---       that was paid for and the tier by which that is priced may be empty), reason of a failure or "",
---       tokens ("input cached output reasoning") or "".
+--       then per request: id, owner ("queue": whoever it is, as long as it is queued), reply in Celery's result
+--       format, its kind ("outcome,status,lane,tier"; the lane that was paid for and the tier by which that is
+--       priced may be empty), reason of a failure or "", tokens ("input cached output reasoning") or "".
 -- Returns per request: 1 settled now, 0 not ours or settled before.
 local prefix, result_prefix, lifetime, host = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
@@ -24,7 +24,9 @@ for at = 5, #ARGV, 6 do
   local id, payload, kind, reason, tokens = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'group')
-  if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] and r[2] ~= '' then
+  local owner = ARGV[at + 1]
+  local ours = r[2] == owner and owner ~= '' or owner == 'queue' and r[1] == 'queued'
+  if r[1] and r[1] ~= 'settled' and ours then
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
     redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
     redis.call('DEL', prefix .. 'body:' .. id)

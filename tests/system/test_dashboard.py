@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import running
+from tests.browser import find
 from tests.integration.test_pipeline import ask
 from tests.running import ROOT, RedisServer, Stack
 from tests.simulator.server import Simulator
@@ -32,10 +32,10 @@ LIMIT_BYTES = 50_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser that is there already: nothing is downloaded."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    """The browser that `make test` has found or set up."""
+    path = find()
     if path is None:
-        pytest.fail("The dashboard's tests need a browser: apt-get install chromium")
+        pytest.fail("The dashboard's tests need a browser: make browser")
     with sync_playwright() as playwright:
         # Without its sandbox, because tests may run as root; it sees pages of ours only.
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
