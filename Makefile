@@ -36,7 +36,7 @@ lint: $(VENV)/dev  ## ruff, mypy, hadolint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile
 
 flower: $(VENV)/dev  ## watch the pipeline of a running stack on :5555
-	@$(BIN)/celery --app tasks flower --address=127.0.0.1
+	@$(BIN)/celery --app tasks.flower flower --address=127.0.0.1
 
 lock:  ## write the lock files anew
 	$(BIN)/pip install --quiet uv

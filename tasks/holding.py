@@ -1,4 +1,4 @@
-"""How many clients each web process holds: reported to Redis, so that every process can say the sum.
+"""How many clients each web process holds, and has kept alive: told to Redis, so that every process can say the sum.
 
 A process that is killed stops reporting, and what it said is dropped by the others.
 """
@@ -22,21 +22,24 @@ REPEAT: Final = 4
 STALE_MS: Final = 20_000
 
 
-def report_forever(count: Callable[[], int]) -> None:
-    """Report a process' count; started once as a greenlet, ends with the process."""
-    process, reported, rounds = new_id(), 0, 0
+def report_forever(held: Callable[[], int], kept_alive: Callable[[], int]) -> None:
+    """Report a process' counts, of those held now and of all that were ever sent a sign of life.
+
+    Started once as a greenlet, ends with the process.
+    """
+    process, before, told, rounds = new_id(), 0, 0, 0
     while True:
         gevent.sleep(REPORT_SECONDS)
-        held, rounds = count(), rounds + 1
-        if held == reported and (held == 0 or rounds < REPEAT):
+        now, alive, rounds = held(), kept_alive(), rounds + 1
+        if now == before and alive == told and (now == 0 or rounds < REPEAT):
             continue
         with contextlib.suppress(redis.RedisError):
-            report(process, held)
-            reported, rounds = held, 0
+            report(process, now, alive - told)
+            before, told, rounds = now, alive, 0
 
 
-def report(process: str, held: int) -> None:
-    """Say what one process holds, and forget what dead ones said."""
+def report(process: str, held: int, kept_alive: int = 0) -> None:
+    """Say what one process holds and what it has done since the last time, and forget what dead ones held."""
     client, now = connections.client(), store.now_ms()
     stale = [name for name, value in client.hgetall(KEY).items() if _parse(value)[1] < now - STALE_MS]
     pipeline = client.pipeline(transaction=False)
@@ -46,6 +49,8 @@ def report(process: str, held: int) -> None:
         pipeline.hset(KEY, process, f"{held} {now}")
     else:
         pipeline.hdel(KEY, process)
+    if kept_alive:
+        pipeline.hincrby(f"{store.PREFIX}stats", "heartbeats", kept_alive)
     pipeline.execute()
 
 

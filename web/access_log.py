@@ -43,10 +43,9 @@ class AccessLogger(Logger):  # type: ignore[misc]  # gunicorn is not typed
         headers = late.headers.items() if late is not None else resp.headers
         ours = {name.lower(): value for name, value in headers if name[:2] in {"x-", "X-"}}
         status = late.status_code if late is not None else resp.status_code if resp.headers_sent else 0
-        broken = sys.exception() is not None
         note(
             environ,
-            "broken off" if broken and status else "client gone" if broken else "answered",
+            "answered" if sys.exception() is None else "broken off" if late and status >= 300 else "client gone",
             status=status,
             seconds=request_time.total_seconds(),
             sent=resp.sent,

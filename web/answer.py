@@ -73,6 +73,7 @@ class Answer(Response):
                     if not begun:
                         start_response("200 OK", self._early_headers())
                         begun = True
+                        held.keep_alive()
                     yield sse.PING if self._stream else SPACE
                     due = time.monotonic() + self._patience.next_seconds * _spread()
                 with held.being_answered():

@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 
 from tasks import stack
 from tasks.cli import output
+from tasks.cli.output import AsJson
 
 
 def up() -> None:
@@ -22,9 +23,13 @@ def worker() -> None:
     raise typer.Exit(stack.run_workers())
 
 
-def vault_key() -> None:
+def vault_key(json: AsJson = False) -> None:
     """Print a new key for LLM_PROXY_VAULT_KEYS."""
-    typer.echo(Fernet.generate_key().decode())
+    key = Fernet.generate_key().decode()
+    if json:
+        output.as_json({"vault_key": key})
+    else:
+        typer.echo(key)
 
 
 def demo() -> None:

@@ -121,13 +121,18 @@ def test_without_beat_no_batch_is_made_and_with_it_the_waiting_request_is(
     assert len(batches_of(upstream, "no-beat")) == 1
 
 
+def start_flower(stack: Stack, port: int) -> running.Process:
+    """Flower as `make flower` starts it, with its API open."""
+    command = [sys.executable, "-m", "celery", "--app", "tasks.flower", "flower", "--address=127.0.0.1"]
+    variables = {**stack.variables, "FLOWER_UNAUTHENTICATED_API": "true"}
+    return running.start("flower", [*command, f"--port={port}"], variables, stack.directory)
+
+
 def test_flower_shows_the_stages_with_their_batch_id_and_neither_key_nor_prompt(
     stack: Stack, client: openai.OpenAI, api_key: str
 ) -> None:
     port = running.free_port()
-    command = [sys.executable, "-m", "celery", "--app", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
-    variables = {**stack.variables, "FLOWER_UNAUTHENTICATED_API": "true"}
-    flower = running.start("flower", command, variables, stack.directory)
+    flower = start_flower(stack, port)
     try:
 
         def seen() -> dict[str, dict[str, str]]:
@@ -166,9 +171,7 @@ def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(
     eventful: Stack, api_key: str, redis_server: RedisServer
 ) -> None:
     port = running.free_port()
-    command = [sys.executable, "-m", "celery", "--app", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
-    variables = {**eventful.variables, "FLOWER_UNAUTHENTICATED_API": "true"}
-    flower = running.start("flower", command, variables, eventful.directory)
+    flower = start_flower(eventful, port)
 
     def get(path: str) -> str:
         try:
@@ -199,6 +202,10 @@ def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(
             "/metrics",
         ]
         pages += [f"/api/task/info/{task_id}", "/", "/tasks", "/broker", "/workers", f"/task/{task_id}"]
+        pages += [f"/worker/{name}" for name in json.loads(get("/api/workers"))]
+        pages += [f"/api/task/result/{uuid}" for uuid in requests_seen()]
+        table = "draw=1&start=0&length=100&search[value]=&order[0][column]=0&order[0][dir]=asc&columns[0][data]=name"
+        pages.append(f"/tasks/datatable?{table}")
         everything = {page: get(page) for page in pages}
     finally:
         flower.kill()
@@ -206,6 +213,8 @@ def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(
     assert shown["args"] == f"('{task_id}',)"
     assert 0 < float(shown["runtime"]) < 60
     assert "status 200" in shown["result"]
+    assert "503" in everything[f"/api/task/result/{task_id}"]  # a reply is no business of Flower's
+    assert task_id in everything[next(page for page in pages if "datatable" in page)]
     for page, text in everything.items():
         assert len(text) > 2, page
         for secret in ("secret prompt", api_key, running.VAULT_KEY):

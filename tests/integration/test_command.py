@@ -167,13 +167,41 @@ def test_all_cancels_what_is_queued_and_in_flight(
     until(lambda: stats(made)["queued"]["requests"] == 3, "three are queued")
     try:
         assert told(made, "cancel", "--all") == {"requests": 3, "batches": 1}
+        assert stats(made)["queued"]["requests"] == 0  # at once, not when somebody collects again
     finally:
         told(made, "resume")
     for one in [flying, *queued]:
         with pytest.raises(openai.APIStatusError) as caught:
             one.result(60)
         assert caught.value.code == "canceled"
-    assert stats(made)["queued"]["requests"] == 0
+
+
+def test_a_group_is_canceled_and_no_other(
+    made: Stack, sdk: openai.OpenAI, pool: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    told(made, "pause")
+    try:
+        asked = [pool.submit(ask, sdk, f"q{n}", "cancel-group") for n in range(3)]
+        other = pool.submit(ask, sdk, "other", "stay")
+        until(lambda: stats(made)["queued"]["requests"] == 4, "all are queued")
+        groups = {group["model"]: group["group"] for group in stats(made)["queued"]["by_group"]}
+
+        assert told(made, "cancel", "--group", groups["cancel-group"]) == {"requests": 3, "batches": 0}
+
+        for one in asked:
+            with pytest.raises(openai.APIStatusError) as caught:
+                one.result(30)
+            assert caught.value.status_code == 499
+            assert caught.value.body == {
+                "message": "The operator of the proxy canceled this request.",
+                "type": "request_canceled",
+                "param": None,
+                "code": "canceled",
+            }
+        assert [group["model"] for group in stats(made)["queued"]["by_group"]] == ["stay"]
+    finally:
+        told(made, "resume")
+    assert other.result(30) == "echo:other"
 
 
 def test_doctor_says_how_to_mend_what_is_wrong(made: Stack, own: RedisServer) -> None:

@@ -14,6 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasks import batches, holding, overview, store
+from tasks.errors import IdempotencyConflict
 from tasks.models import Group
 from tests import running
 from tests.integration.test_pipeline import ask
@@ -124,6 +125,16 @@ def test_with_1000_batches_and_150_groups_it_is_quick_and_bounded(crowded: Any) 
     assert len(found["queued"]["by_group"]) == 100
     assert found["in_flight"]["batches"] == len(found["in_flight"]["by_batch"]) == 1000
     assert statistics.median(took) < 0.1  # of work; the rest is what else the machine does
+
+
+def test_a_retry_that_finds_what_it_repeats_is_counted_and_a_conflict_is_not(redis_client: Any) -> None:
+    accept(make_request(idempotency_key="k", fingerprint="a"))
+    accept(make_request(idempotency_key="k", fingerprint="a"))
+    with pytest.raises(IdempotencyConflict):
+        accept(make_request(idempotency_key="k", fingerprint="b"))
+
+    found = overview.read()
+    assert (found["attached"], found["requests"]["total"]) == (1, 1)
 
 
 def test_a_process_that_died_is_counted_no_more(redis_client: Any) -> None:

@@ -21,7 +21,7 @@ ORDER = [
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.control", "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
-    "tasks.events", "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
+    "tasks.events", "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery", "tasks.flower",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack",
     "tasks.cli", "tasks.cli.output", "tasks.cli.run", "tasks.cli.show", "tasks.cli.change", "tasks.cli.doctor",
     "tasks.cli.app", "tasks.__main__",
