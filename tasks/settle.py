@@ -8,6 +8,7 @@ own store is a GET and a SET; the script's compare-and-set lets exactly one repl
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -85,9 +86,14 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
 def _figures(reply: Reply) -> tuple[str, str, str]:
     """Kind, reason and tokens, for the sums that the script keeps."""
     tokens, tier = usage.read(reply)
-    kind = f"{reply.outcome},{reply.status},{reply.headers.get('x-batch-lane', '')},{tier}"
+    kind = _kind(reply.outcome, reply.status, reply.headers.get("x-batch-lane", ""), tier)
     counts = f"{tokens.input} {tokens.cached} {tokens.output} {tokens.reasoning}" if tokens else ""
     return kind, usage.reason(reply), counts
+
+
+@functools.lru_cache(maxsize=1000)
+def _kind(outcome: Outcome, status: int, lane: str, tier: str) -> str:
+    return f"{outcome},{status},{lane},{tier}"
 
 
 def _settle(arguments: Sequence[str | bytes]) -> int:

@@ -30,7 +30,30 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning: int = 0
 
 
-class _Answer(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class _Counts(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    input_tokens: int = 0
+    completion_tokens: int = 0
+    output_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """As the upstream documents it: read for every line, in a third of the time that anything else takes."""
+
+    usage: _Counts
+    service_tier: str | None = None
+
+
+class _AnyAnswer(msgspec.Struct):
     usage: Any = None
     service_tier: Any = None
 
@@ -40,6 +63,7 @@ class _Failure(msgspec.Struct):
 
 
 _answer = msgspec.json.Decoder(_Answer)
+_any_answer = msgspec.json.Decoder(_AnyAnswer)
 _failure = msgspec.json.Decoder(_Failure)
 
 
@@ -51,14 +75,43 @@ def read(reply: Reply) -> tuple[Usage | None, str]:
     try:
         answer = _answer.decode(reply.body)
     except (ValueError, RecursionError):
+        return _read_anything(reply.body, tier)
+    found = _documented(answer.usage)
+    if found is None:
+        return _read_anything(reply.body, tier)
+    return found, _refined(tier, answer.service_tier)
+
+
+def _documented(usage: _Counts) -> Usage | None:
+    """Chat completions and embeddings say prompt and completion, responses say input and output."""
+    asked = usage.prompt_tokens or usage.input_tokens
+    answered = usage.completion_tokens or usage.output_tokens
+    details = usage.prompt_tokens_details or usage.input_tokens_details
+    cached = details.cached_tokens if details else 0
+    details = usage.completion_tokens_details or usage.output_tokens_details
+    reasoning = details.reasoning_tokens if details else 0
+    if 0 <= cached <= asked < MOST_TOKENS and 0 <= reasoning <= answered < MOST_TOKENS:
+        return Usage(asked, cached, answered, reasoning)
+    return None
+
+
+def _refined(tier: str, service_tier: Any) -> str:
+    if tier == "standard" and isinstance(service_tier, str):
+        return SERVICE_TIERS.get(service_tier, tier)
+    return tier
+
+
+def _read_anything(body: bytes, tier: str) -> tuple[Usage | None, str]:
+    """Of whatever shape: what is no count counts nothing."""
+    try:
+        answer = _any_answer.decode(body)
+    except (ValueError, RecursionError):
         return None, tier
-    if tier == "standard" and isinstance(answer.service_tier, str):
-        tier = SERVICE_TIERS.get(answer.service_tier, tier)
-    return (_usage(answer.usage) if isinstance(answer.usage, dict) else None), tier
+    found = _usage(answer.usage) if isinstance(answer.usage, dict) else None
+    return found, _refined(tier, answer.service_tier)
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    """Chat completions and embeddings say prompt and completion, responses say input and output."""
     asked = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
     answered = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
     cached = _detail(usage, "cached_tokens", "prompt_tokens_details", "input_tokens_details")

@@ -85,16 +85,17 @@ def test_usage_by_credential_shows_a_label_that_is_not_the_reference() -> None:
     assert sorted(row["credential"] for row in overview.usage_by("credential")) == ["c" * 8, "d" * 8]
 
 
-def test_a_chunk_of_many_requests_costs_one_row() -> None:
-    requests = [make_request(group=luna()) for _ in range(300)]
-    for request in requests:
-        accept(request)
+def test_a_chunk_of_many_requests_costs_one_row(redis_client: Any) -> None:
+    requests = [make_request(group=luna(), fingerprint=f"{n:x}") for n in range(300)]
+    accept(*requests)
     batch_id = batches.claim(luna().id)
     assert batch_id
     settle.settle((request.id, batch_id, answer()) for request in requests)
 
     [row] = spending.rows(store.now_ms())
+    entries = [len(fields[b"ids"].split()) for _, fields in redis_client.xrange("lp:settled")]
 
+    assert entries == [settle.CHUNK_LINES, 300 - settle.CHUNK_LINES]
     assert (row.requests, row.input, row.output) == (300, 300_000, 60_000)
 
 
@@ -118,9 +119,8 @@ def test_what_is_kept_expires(redis_client: Any) -> None:
 
 
 def test_a_failure_is_listed_with_its_reason_and_without_its_body(redis_client: Any) -> None:
-    asked = [make_request(group=luna()) for _ in range(60)]
-    for request in asked:
-        accept(request)
+    asked = [make_request(group=luna(), fingerprint=f"{n:x}") for n in range(60)]
+    accept(*asked)
     batch_id = batches.claim(luna().id)
     assert batch_id
     for n, request in enumerate(asked):
@@ -139,9 +139,8 @@ def test_a_failure_is_listed_with_its_reason_and_without_its_body(redis_client: 
 
 
 def test_equal_failures_of_one_delivery_are_one_entry() -> None:
-    requests = [make_request() for _ in range(5)]
-    for request in requests:
-        accept(request)
+    requests = [make_request(fingerprint=f"{n:x}") for n in range(5)]
+    accept(*requests)
     batch_id = batches.claim(GROUP.id)
     assert batch_id
     settle.settle((r.id, batch_id, answer(status=429, body=b"{}")) for r in requests)
