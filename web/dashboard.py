@@ -34,6 +34,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+GUARDED: Final = ("/dashboard", "/stats", "/metrics")
 BATCHES: Final = 20
 GROUPS: Final = 8
 MODELS: Final = 8
@@ -41,6 +42,7 @@ FAILURES: Final = 12
 EVENT_SECONDS: Final = 2.0
 #: A stream ends by itself, and the browser asks for another one: nobody who has gone is held for long.
 STREAM_SECONDS: Final = 300.0
+RETRY_MS: Final = 500
 #: Of one process; whoever finds no place polls.
 STREAMS: Final = 50
 
@@ -70,15 +72,16 @@ def login() -> Response | tuple[str, int]:
     if not access.is_token(request.form.get("token", "")):
         return render_template("login.html", version=_version(), wrong=True), 401
     response: Response = redirect("/dashboard", 303)  # type: ignore[assignment]  # werkzeug's own, which is ours
-    response.set_cookie(
-        access.COOKIE,
-        access.cookie(),
-        max_age=7 * 86_400,
-        path="/dashboard",
-        httponly=True,
-        samesite="Strict",
-        secure=request.is_secure,
-    )
+    for path in GUARDED:  # and nowhere else: other paths are relayed
+        response.set_cookie(
+            access.COOKIE,
+            access.cookie(),
+            max_age=7 * 86_400,
+            path=path,
+            httponly=True,
+            samesite="Strict",
+            secure=request.is_secure,
+        )
     return response
 
 
@@ -103,6 +106,7 @@ def events() -> Response:
         _streams += 1
         try:
             ends, sent = time.monotonic() + STREAM_SECONDS, ""
+            yield f"retry: {RETRY_MS}\n\n"
             while time.monotonic() < ends and not front.draining:
                 with app.app_context():
                     try:

@@ -73,8 +73,12 @@ def test_from_the_callers_name_for_a_request_to_all_that_became_of_its_batch(
 @pytest.fixture
 def impatient(redis_server: RedisServer, own_upstream: Simulator) -> Iterator[Stack]:
     """A stack that keeps its clients alive from the first second on."""
-    variables = {"LLM_PROXY_HEARTBEAT_AFTER_SECONDS": "0.5", "LLM_PROXY_HEARTBEAT_SECONDS": "0.5"}
-    with running.running_stack(redis_server.url, own_upstream.url, **variables) as made:
+    with running.running_stack(
+        redis_server.url,
+        own_upstream.url,
+        LLM_PROXY_HEARTBEAT_AFTER_SECONDS="0.5",
+        LLM_PROXY_HEARTBEAT_SECONDS="0.5",
+    ) as made:
         made.variables["format"] = "text"
         yield made
 

@@ -184,5 +184,5 @@ def _queue(redis: Any, group: str, model: str, endpoint: str, count: int, size: 
 
 
 def _fail(redis: Any, at: int, count: int, status: int, reason: str, model: str) -> None:
-    request = f"{at * 7919:032x}"[-32:]
+    request = f"{random.Random(at).getrandbits(128):032x}"
     redis.lpush("lp:failures", "\t".join(map(str, (at, count, status, reason, "batch", request, model))))

@@ -1,11 +1,13 @@
 // Keeps the figures live. The server renders them; only what differs is changed here, so that focus, selection
-// and scroll positions stay. Server-sent events; where they do not come through, polling.
+// and scroll positions stay. Server-sent events; where they do not come through, or something on the way
+// holds them back, polling.
 "use strict";
 
 (() => {
   const main = document.getElementById("figures");
   const button = document.getElementById("live");
   const POLL_MS = 5000;
+  const SILENCE_MS = 8000;
   let source = null;
   let timer = 0;
 
@@ -52,13 +54,20 @@
   function start() {
     if (!window.EventSource) return poll();
     source = new EventSource("/dashboard/events");
-    source.onmessage = (event) => show(event.data);
-    source.onerror = () => {
-      if (source && source.readyState === EventSource.CLOSED) {
-        source = null;
-        timer = setTimeout(poll, POLL_MS);
-      } else say("Away");
+    source.onmessage = (event) => {
+      listen();
+      show(event.data);
     };
+    source.onerror = () => say("Away"); // it tries again by itself
+    listen();
+  }
+
+  function listen() {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      stop();
+      poll();
+    }, SILENCE_MS);
   }
 
   function stop() {
