@@ -10,6 +10,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def rate(number: float) -> str:
+    """412, 3.4, 0.2"""
+    return f"{number:.1f}" if number < 10 else count(number)
+
+
 def short(number: float) -> str:
     """1.2 M, for tokens"""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -18,7 +18,7 @@ import gevent
 import redis
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 
-from tasks import alerts, overview, spending, words
+from tasks import alerts, history, overview, spending, words
 from tasks.errors import LlmProxyError, TooManyWaiting, UnknownPath
 from tasks.settings import Settings
 from web import access, plots
@@ -181,7 +181,7 @@ def _view(seen: dict[str, Any]) -> dict[str, Any]:
         ),
         "answered": sum(step["answers"] for step in steps),
         "failed": sum(step["failed"] for step in steps),
-        "busiest": max(step["answers"] for step in steps),
+        "busiest": max(step["answers"] for step in steps) / history.STEP,  # a minute
         "times": bars,
         "lines": lines,
         "days": days,
