@@ -161,15 +161,16 @@ def test_flower_shows_the_stages_with_their_batch_id_and_neither_key_nor_prompt(
 
 
 @pytest.fixture
-def eventful(redis_server: RedisServer, upstream: Simulator) -> object:
-    """A stack that tells Flower of each request."""
-    with running.running_stack(redis_server.url, upstream.url, LLM_PROXY_TASK_EVENTS="true") as made:
+def eventful(upstream: Simulator) -> object:
+    """A stack that tells Flower of each request, whose work nobody else does."""
+    with (
+        running.redis_server() as server,
+        running.running_stack(server.url, upstream.url, LLM_PROXY_TASK_EVENTS="true") as made,
+    ):
         yield made
 
 
-def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(
-    eventful: Stack, api_key: str, redis_server: RedisServer
-) -> None:
+def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(eventful: Stack, api_key: str) -> None:
     port = running.free_port()
     flower = start_flower(eventful, port)
 

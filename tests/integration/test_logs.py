@@ -12,14 +12,17 @@ import pytest
 import requests
 
 from tests import running
-from tests.running import RedisServer, Stack, until
+from tests.running import Stack, until
 from tests.simulator.server import Simulator
 
 
 @pytest.fixture(params=["text", "json"])
-def logging_stack(request: pytest.FixtureRequest, redis_server: RedisServer, upstream: Simulator) -> Iterator[Stack]:
-    """A stack that logs in one of the formats."""
-    with running.running_stack(redis_server.url, upstream.url, LLM_PROXY_LOG_FORMAT=request.param) as made:
+def logging_stack(request: pytest.FixtureRequest, upstream: Simulator) -> Iterator[Stack]:
+    """A stack that logs in one of the formats, and whose work nobody else does."""
+    with (
+        running.redis_server() as server,
+        running.running_stack(server.url, upstream.url, LLM_PROXY_LOG_FORMAT=request.param) as made,
+    ):
         made.variables["format"] = request.param
         yield made
 
@@ -71,14 +74,17 @@ def test_from_the_callers_name_for_a_request_to_all_that_became_of_its_batch(
 
 
 @pytest.fixture
-def impatient(redis_server: RedisServer, own_upstream: Simulator) -> Iterator[Stack]:
+def impatient(own_upstream: Simulator) -> Iterator[Stack]:
     """A stack that keeps its clients alive from the first second on."""
-    with running.running_stack(
-        redis_server.url,
-        own_upstream.url,
-        LLM_PROXY_HEARTBEAT_AFTER_SECONDS="0.5",
-        LLM_PROXY_HEARTBEAT_SECONDS="0.5",
-    ) as made:
+    with (
+        running.redis_server() as server,
+        running.running_stack(
+            server.url,
+            own_upstream.url,
+            LLM_PROXY_HEARTBEAT_AFTER_SECONDS="0.5",
+            LLM_PROXY_HEARTBEAT_SECONDS="0.5",
+        ) as made,
+    ):
         made.variables["format"] = "text"
         yield made
 
