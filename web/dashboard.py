@@ -176,17 +176,19 @@ def _view(seen: dict[str, Any]) -> dict[str, Any]:
         "more_batches": seen["in_flight"]["batches"] - len(by_batch[:BATCHES]),
         "groups": sorted(by_group, key=lambda group: -group["requests"])[:GROUPS],
         "more_groups": seen["queued"]["groups"] - len(by_group[:GROUPS]),
-        "answers": plots.stacked(
-            [[("ok", step["answers"] - step["failed"]), ("bad", step["failed"])] for step in steps]
+        "answers": plots.drawn(
+            plots.stacked([[("ok", step["answers"] - step["failed"]), ("bad", step["failed"])] for step in steps])
         ),
         "answered": sum(step["answers"] for step in steps),
         "failed": sum(step["failed"] for step in steps),
         "busiest": max(step["answers"] for step in steps) / history.STEP,  # a minute
-        "times": bars,
+        "times": plots.drawn(bars),
         "lines": lines,
         "days": days,
-        "money": plots.stacked(
-            [[("paid", day["cost_usd"]), ("saved", max(0.0, day["savings_usd"]))] for day in _every_day(days, seen)]
+        "money": plots.drawn(
+            plots.stacked(
+                [[("paid", day["cost_usd"]), ("saved", max(0.0, day["savings_usd"]))] for day in _every_day(days, seen)]
+            )
         ),
         "models": models[:MODELS],
         "more_models": len(models) - len(models[:MODELS]),

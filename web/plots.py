@@ -1,4 +1,4 @@
-"""The dashboard's plots as rectangles in a box of 1,000 by 100. Pure: numbers in, numbers out."""
+"""The dashboard's plots as bars in a box of 1,000 by 100. Pure: numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -64,6 +64,15 @@ def ranges(steps: list[dict[str, Any]]) -> tuple[list[Bar], list[tuple[float, st
             bars.append(_bar(x, top, width * (1 - GAP), max(2.5, middle - top), "range"))
             bars.append(_bar(x, min(middle, HEIGHT - 2.5), width * (1 - GAP), 2.5, "median"))
     return bars, [(round(y(at), 1), name) for at, name in TIMES if low <= at <= high]
+
+
+def drawn(bars: list[Bar]) -> list[tuple[str, str]]:
+    """Kind and outline, one path for all bars of a kind: a third of what a rectangle for each would take."""
+    found: dict[str, list[str]] = {}
+    for bar in bars:
+        outline = f"M{bar.x:g} {bar.y:g}h{bar.width:g}v{bar.height:g}h-{bar.width:g}z"
+        found.setdefault(bar.kind, []).append(outline)
+    return [(kind, "".join(outlines)) for kind, outlines in found.items()]
 
 
 def _bar(x: float, y: float, width: float, height: float, kind: str) -> Bar:

@@ -183,6 +183,13 @@ def test_it_can_be_used_by_keyboard_and_is_held_while_somebody_reads(browser: Br
         page.keyboard.press("Enter")
         expect(page.locator("footer")).not_to_have_text(before, timeout=10_000)
         assert page.evaluate("document.activeElement.id") == "live"
+        page.locator("#by-day summary").focus()
+        page.keyboard.press("Enter")
+        row = page.locator("#by-day tbody tr").first
+        expect(row).to_be_visible()
+        before = page.inner_text("footer")
+        expect(page.locator("footer")).not_to_have_text(before, timeout=10_000)
+        expect(row).to_be_visible()  # what somebody has opened stays so
         names = page.locator("svg[role=img]").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
         assert len(names) == 3
         assert all(names)

@@ -69,6 +69,14 @@ def test_what_the_image_copies_exists_and_is_not_ignored() -> None:
     assert all((ROOT / path).exists() for path in kept)
 
 
+def test_an_installed_llm_proxy_finds_its_front_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert (tmp_path / stack.web()[2]).read_text() == (ROOT / "web/gunicorn.conf.py").read_text()
+
+
 def test_commands_are_the_same_in_procfile_compose_file_and_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "run_workers", lambda: 42)
 

@@ -20,7 +20,9 @@
       else if (want.nodeType !== Node.ELEMENT_NODE) {
         if (have.data !== want.data) have.data = want.data;
       } else if (!have.isEqualNode(want)) {
-        for (const { name } of [...have.attributes]) if (!want.hasAttribute(name)) have.removeAttribute(name);
+        for (const { name } of [...have.attributes]) {
+          if (!want.hasAttribute(name) && name !== "open") have.removeAttribute(name); // what somebody opened stays so
+        }
         for (const { name, value } of want.attributes) if (have.getAttribute(name) !== value) have.setAttribute(name, value);
         morph(have, want);
       }
