@@ -113,6 +113,7 @@ def test_every_state_is_shown_without_a_complaint(browser: Browser, name: str, t
 
         for options in ({"viewport": {"width": 360, "height": 740}}, {"color_scheme": "dark"}):
             with looking(browser, stack.url, **options) as other:
+                other.page.locator("details").evaluate_all("all => all.forEach(one => (one.open = true))")
                 wide = other.page.evaluate(
                     "document.documentElement.scrollWidth - document.documentElement.clientWidth"
                 )
