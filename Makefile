@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test clients chaos soak lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,8 +14,11 @@ run: $(VENV)/runtime  ## serve on :3030 (PORT, REDIS_URL and LLM_PROXY_… as in
 demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed, ends by itself
 	@$(BIN)/python -m examples.demo
 
-test: $(VENV)/dev  ## all tests: unit, integration, system
+test: $(VENV)/dev browser  ## all tests: unit, integration, system
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+browser: $(VENV)/dev
+	@$(BIN)/python -m tests.browser
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
 	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
@@ -26,11 +29,14 @@ chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=b
 soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 	@$(BIN)/python -m tests.soak
 
+screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state
+
 lint: $(VENV)/dev  ## ruff, mypy, hadolint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile
 
 flower: $(VENV)/dev  ## watch the pipeline of a running stack on :5555
-	@$(BIN)/celery --app tasks flower --address=127.0.0.1
+	@$(BIN)/celery --app tasks.flower flower --address=127.0.0.1
 
 lock:  ## write the lock files anew
 	$(BIN)/pip install --quiet uv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from tasks import batches, connections, message
+from tasks import batches, connections, message, store
 from tasks.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ def collect() -> Iterator[str]:
     A batch whose chain is never started, because the worker dies here, is the sweep's.
     """
     connections.client().delete(message.COLLECT_QUEUE)
+    store.tick("collect")
     for group_id in batches.open_groups():
         try:
             while batch_id := batches.claim(group_id):

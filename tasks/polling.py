@@ -105,12 +105,18 @@ def _cancel(held: Lease, upstream: OpenAI, now_ms: int) -> None:
     """Ask for an early end; whether that was heard, the next look tells."""
     batch = held.batch
     if not batch.cancel_at:
-        logger.warning("%s is cancelled: it is %s", batch.id, "late" if batch.is_late(now_ms) else "near its deadline")
+        logger.warning("%s is cancelled: it is %s", batch.id, _why(batch, now_ms))
         held.advance(BatchState.SUBMITTED, cancel_at=now_ms)
     try:
         upstream.cancel(batch.upstream_id)
     except (UpstreamTrouble, UpstreamRefused) as error:
         logger.warning("%s could not be cancelled: %s", batch.id, error)
+
+
+def _why(batch: Batch, now_ms: int) -> str:
+    if batch.canceled:
+        return "canceled by the operator"
+    return "late" if batch.is_late(now_ms) else "near its deadline"
 
 
 def _end(held: Lease, status: str, answer: dict[str, Any]) -> None:

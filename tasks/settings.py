@@ -107,6 +107,18 @@ class Settings:
         " the first seals, all open; empty: generated into the data directory, allowed with the embedded Redis only",
         secret=True,
     )
+    prices: str = _setting(
+        "",
+        "whose price list usage is costed by, a provider of genai-prices such as `openai`; empty: by the upstream's"
+        " host, and unknown where no list names it",
+    )
+    stats_token: str = _setting(
+        "", "what `/stats`, `/metrics` and `/dashboard` want as `Authorization: Bearer …`; empty: open", secret=True
+    )
+    task_events: bool = _setting(
+        False, "`true`: Flower shows each batched request as a task with its state and time, for 0.1 ms of CPU each"
+    )
+    log_format: str = _setting("text", "`text` (key=value) or `json`, one line per state change")
     log_level: str = _setting("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     def __post_init__(self) -> None:
@@ -132,6 +144,7 @@ class Settings:
         for secret in self.webhook_secrets:
             need(_is_webhook_secret(secret), "webhook_secrets", "whsec_ and base64 each, as the upstream shows it")
         need(0 < self.poll_min_seconds <= self.poll_max_seconds, "poll_min_seconds", "above 0 and at most POLL_MAX")
+        need(self.log_format in {"text", "json"}, "log_format", "text or json")
         need(self.log_level in {"DEBUG", "INFO", "WARNING", "ERROR"}, "log_level", "DEBUG, INFO, WARNING or ERROR")
         need(
             self.redis_tls_verify in CERTIFICATE_CHECKS,
@@ -172,6 +185,11 @@ class Settings:
             if name.startswith(PREFIX) and name not in known and name not in secrets:
                 raise SettingsError(f"{name} is not a setting of llm-proxy; see the table in README.md")
         return cls(**values)
+
+    @property
+    def upstream_host(self) -> str:
+        """Under which name usage is summed."""
+        return urlsplit(self.upstream).netloc
 
     @property
     def embedded(self) -> bool:

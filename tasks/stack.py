@@ -23,6 +23,7 @@ from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
 
 BIN = Path(sys.executable).parent
+FRONT = Path(__file__).parents[1] / "web" / "gunicorn.conf.py"
 
 #: One Celery worker process for each lane, so that none starves another: small and punctual
 #: control tasks, transfers that read and write whole files, synchronous calls that take minutes.
@@ -30,8 +31,8 @@ LANES = {"control": ("collect,control", 50), "transfer": ("submit,deliver", 8), 
 
 
 def web() -> list[str]:
-    """The front."""
-    return ["gunicorn", "--config", "web/gunicorn.conf.py", "web.app:create_app()"]
+    """The front; its configuration lies beside this package, in a checkout as where pip has put it."""
+    return ["gunicorn", "--config", os.path.relpath(FRONT), "web.app:create_app()"]
 
 
 def worker(lane: str) -> list[str]:
@@ -92,7 +93,7 @@ def run_all() -> int:
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))
         url = f"http://{config.address}"
-        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; figures on {url}/stats; Ctrl-C stops it"
+        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; dashboard on {url}/dashboard; Ctrl-C stops it"
         return Supervisor(programs, started=started).run()
 
 

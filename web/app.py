@@ -6,7 +6,7 @@ from flask import Flask
 
 from tasks import pressure, vault
 from tasks.settings import Settings, settings
-from web import api, errors, health, relay, stats, webhooks
+from web import api, dashboard, errors, health, metrics, relay, stats, webhooks
 from web.waiting import Front
 
 
@@ -24,7 +24,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["settings"] = config
     app.extensions["front"] = Front(config)
     errors.register(app)
-    for module in (api, stats, health, webhooks):
+    for module in (api, stats, metrics, dashboard, health, webhooks):
         app.register_blueprint(module.bp)
     relay.register(app)
     return app

@@ -10,7 +10,9 @@ from typing import Any
 
 from gunicorn.sock import create_sockets
 
+from tasks import log
 from tasks.settings import settings
+from web import access_log
 
 _settings = settings()
 
@@ -42,7 +44,14 @@ forwarded_allow_ips = ""
 # Two stacks on one machine would share one control socket.
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
+logconfig_dict = log.configuration(_settings.log_format, _settings.log_level)
 accesslog = None
+logger_class = "web.access_log.AccessLogger"
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """The last lines."""
+    access_log.flush()
 
 
 def on_starting(server: Any) -> None:

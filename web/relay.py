@@ -6,6 +6,7 @@ This file decides what is relayed and under which target and headers; `web/excha
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from tasks.settings import Settings
+from web import access_log
 from web.errors import envelope
 from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
 from web.incoming import IncomingRequest, linger
@@ -68,6 +70,7 @@ def relay(*, body: bytes | None = None) -> Response:
         body=body,
         draining=lambda: front.draining,
     )
+    began = time.monotonic()
     try:
         exchange.run()
     except TimeoutError:
@@ -75,6 +78,12 @@ def relay(*, body: bytes | None = None) -> Response:
     except (OSError, UpstreamLost) as error:
         logger.warning("relay: %s", type(error.__cause__ or error).__name__)
         return _lingering(502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
+    access_log.note(
+        request.environ,
+        "relayed" if exchange.complete else "broken off" if exchange.status else "client gone",
+        status=exchange.status,
+        seconds=time.monotonic() - began,
+    )
     return Relayed()
 
 

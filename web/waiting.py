@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import gevent
 
+from tasks import holding
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
 from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
@@ -87,6 +88,10 @@ class Held:
         with self._front.answering(self):
             yield
 
+    def keep_alive(self) -> None:
+        """Count it: the client is sent its first sign of life."""
+        self._front.kept_alive += 1
+
     def depart(self, delivered: int | None, *, went_away: bool = False) -> None:
         """The client is held no more.
 
@@ -105,6 +110,7 @@ class Front:
 
     Attributes:
         draining: no request is accepted any more.
+        kept_alive: how many clients have been sent a sign of life.
     """
 
     def __init__(self, config: Settings) -> None:
@@ -121,6 +127,7 @@ class Front:
         # A client is an open file; some are for Redis, the upstream and health checks.
         self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self.draining = False
+        self.kept_alive = 0
 
     def start(self) -> None:
         """Start the greenlets that serve all clients; called with the first request."""
@@ -129,6 +136,7 @@ class Front:
             self._presence.start(self._waiting, self._lose)
             for part in (self._acceptor, self._departures, self._results, self.alarms, self.sockets):
                 part.start()
+            gevent.spawn(holding.report_forever, lambda: len(self._held), lambda: self.kept_alive)
 
     def hold(self, request: Request, credential: str, sock: socket.socket | None) -> Held:
         """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.

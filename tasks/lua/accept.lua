@@ -25,7 +25,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local front = tonumber(ARGV[9])
 local at = 12
-local touched, diverted = {}, {}
+local touched, diverted, attached = {}, {}, 0
 
 for _ = 1, tonumber(ARGV[11]) do
   local id, credential = ARGV[at], ARGV[at + 1]
@@ -127,6 +127,7 @@ local function predecessor(index, id, attempt, tries)
   redis.call('ZADD', index, front + age, found)
   redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1, 'tries', tries)
   redis.call('SET', prefix .. 'taken:' .. id, found .. ' ' .. index, 'EX', 60)
+  attached = attached + 1
   return found
 end
 
@@ -167,6 +168,7 @@ while ARGV[at] do
         if redis.call('EXISTS', prefix .. 'request:' .. original) == 1 then
           reply = print == fingerprint and original or 'conflict'
           redis.call('HSET', prefix .. 'request:' .. original, 'attached', 1)
+          attached = attached + (print == fingerprint and 1 or 0)
         end
       end
     end
@@ -228,6 +230,9 @@ for group, sum in pairs(touched) do
 end
 if accepted > 0 then
   redis.call('HINCRBY', prefix .. 'stats', 'requests_total', accepted)
+end
+if attached > 0 then
+  redis.call('HINCRBY', prefix .. 'stats', 'attached', attached)
 end
 -- A full group is closed now and not at the next tick; one waiting message serves all.
 if full and redis.call('LLEN', 'collect') == 0 then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Closes one group if it is full or old enough: moves its oldest requests into a new batch.
--- It stays open while the upstream's limits leave no room: see quota.lua for what is in flight, and below
+-- It stays open while somebody has said "pause", and while the upstream's limits leave no room: see quota.lua for what is in flight, and below
 -- for the pace of creation. Requests that have waited too long leave it in spite of everything, and only
 -- they: their batch is ended without having been submitted.
 --
@@ -46,6 +46,9 @@ local late = now - accepted_of(id_of(redis.call('LINDEX', queue, -1))) >= limit
 local quota = redis.sha1hex(table.concat({ g[1], g[4] or '', g[5] or '', g[3] }, '\0'))
 local flight, creations = prefix .. 'flight:' .. quota, prefix .. 'creations:' .. g[1]
 if not late then
+  if redis.call('EXISTS', prefix .. 'paused') == 1 then
+    return 0
+  end
   if tonumber(g[9] or 0) > now then
     return 0
   end
