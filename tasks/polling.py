@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 #: States in which there is nothing left to look for: delivery takes over.
 PAST: frozenset[str] = frozenset({BatchState.ENDED, BatchState.DELIVERING, BatchState.CLEANING, BatchState.DONE})
 #: Part of a batch's age that passes between two looks.
-PAUSE_PER_AGE = 0.05
+PAUSE_PER_AGE = 0.1
 #: Longest pause while the upstream validates: most failures come to light then.
 VALIDATING_SECONDS = 2.0
 CANCELLING_SECONDS = 5.0
@@ -138,7 +138,7 @@ def age_seconds(batch: Batch, now_ms: int) -> float:
 
 
 def pause_seconds(batch: Batch, status: str, now_ms: int) -> float:
-    """A twentieth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
+    """A tenth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
     config = settings()
     most = config.poll_max_seconds
     if status == "validating":

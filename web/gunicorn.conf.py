@@ -2,12 +2,12 @@
 
 import contextlib
 import math
-import os
 import resource
 import socket
 from pathlib import Path
 from typing import Any
 
+from gunicorn import systemd
 from gunicorn.sock import create_sockets
 
 from tasks import log
@@ -59,7 +59,7 @@ def on_starting(server: Any) -> None:
 
     When thousands connect at once, who finds the queue full tries again after 1, 3, 7, 15 seconds.
     """
-    inherited = "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
+    inherited = server.master_pid or systemd.listen_fds(unset_environment=False)
     if inherited or not hasattr(socket, "SO_REUSEPORT") or not _most_queued.exists():
         return
     for probe in create_sockets(server.cfg, server.log):  # says so and exits when the port is taken
