@@ -17,7 +17,7 @@ from typing import IO
 
 from cryptography.fernet import Fernet
 
-from tasks import embedded_redis, vault
+from tasks import access, embedded_redis, vault
 from tasks.errors import SettingsError
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
@@ -88,6 +88,7 @@ def run_all() -> int:
                 )
             )
         vault.build(config)  # refuses to start without keys, before anything runs
+        access.tokens(config)
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))

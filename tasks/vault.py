@@ -1,7 +1,8 @@
 """Seals the callers' credentials: encrypted in Redis, passed on by reference.
 
-A credential is a whole Authorization header value. Its reference is a digest of it, so that
-equal credentials share groups; an API key has too much entropy to be found by trying.
+A credential is a whole Authorization header value. Its reference is a digest of it and of the access token's label,
+so that equal credentials share groups and two tokens over one upstream key share nothing; an API key has too much
+entropy to be found by trying.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ CACHE_SIZE = 4096
 SECRET_LENGTH = 48
 
 
-def reference(credential: str) -> str:
-    """24 hex digits that stand for the credential."""
-    return blake2b(credential.encode(), digest_size=12, person=b"lp-credential").hexdigest()
+def reference(credential: str, label: str = "") -> str:
+    """24 hex digits that stand for the credential in the hands of one caller."""
+    text = f"{label}\0{credential}" if label else credential
+    return blake2b(text.encode(), digest_size=12, person=b"lp-credential").hexdigest()
 
 
 def build(config: Settings) -> MultiFernet:

@@ -10,7 +10,7 @@ from tasks import flex, vault
 from tasks.errors import InvalidRequest, UnsupportedEncoding
 from tasks.models import Attempt, Group, Lane, Request
 from tasks.settings import Settings
-from web import auth, bodies, clients, parsing, relay
+from web import bodies, clients, parsing, relay, tokens
 from web.answer import Answer
 from web.waiting import Front
 
@@ -22,7 +22,7 @@ CARRIED_HEADERS = frozenset({"openai-organization", "openai-project"})
 
 def batched() -> Response:
     """Answer one request through a batch, or through the lane that it asks for."""
-    credential = auth.credential(request.headers)
+    caller = tokens.caller()
     if request.query_string or not _can_be_carried():
         return relay.relay()
     lane, max_wait = _lane(), _max_wait()
@@ -39,7 +39,7 @@ def batched() -> Response:
     held = front.hold(
         Request(
             group=Group(
-                credential=vault.reference(credential),
+                credential=vault.reference(caller.credential, caller.allowance.label),
                 endpoint=request.path,
                 model=parsed.model,
                 organization=request.headers.get("OpenAI-Organization", ""),
@@ -53,8 +53,9 @@ def batched() -> Response:
             idempotency_key=request.headers.get("Idempotency-Key", ""),
             attempt=Attempt.RETRY if tries else Attempt.FIRST,
             tries=tries,
+            allowance=caller.allowance,
         ),
-        credential,
+        caller.credential,
         request.environ.get("gunicorn.socket"),
     )
     return Answer(

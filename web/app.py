@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from tasks import pressure, vault
+from tasks import access, pressure, vault
 from tasks.settings import Settings, settings
 from web import api, errors, health, relay, stats, webhooks
 from web.waiting import Front
@@ -22,6 +22,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app = Flask("llm-proxy", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["settings"] = config
+    app.extensions["tokens"] = access.tokens(config)
     app.extensions["front"] = Front(config)
     errors.register(app)
     for module in (api, stats, health, webhooks):

@@ -18,7 +18,7 @@ worker_class = "web.worker.FrontWorker"
 workers = _settings.web_processes
 # As many as there can be open files: who may wait is decided by the front, and a connection that is not
 # accepted would hang, health checks included.
-worker_connections = max(_settings.max_waiting + 1000, _hard)
+worker_connections = _hard
 backlog = 16_384
 # Longer than the 5 s after which SDKs drop idle connections, so that none is reused while we close it.
 keepalive = 10

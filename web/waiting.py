@@ -119,7 +119,7 @@ class Front:
         self.alarms = Alarms()
         self.sockets = Sockets()
         # A client is an open file; some are for Redis, the upstream and health checks.
-        self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
         self.draining = False
 
     def start(self) -> None:

@@ -8,7 +8,7 @@
 local prefix, result_prefix, lifetime = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local replies, entry, counts, latencies, sum = {}, {}, {}, {}, 0
+local replies, entry, counts, latencies, sum, labels = {}, {}, {}, {}, 0, {}
 local function count(name)
   counts[name] = (counts[name] or 0) + 1
 end
@@ -16,7 +16,7 @@ end
 for at = 4, #ARGV, 5 do
   local id, payload, lane = ARGV[at], ARGV[at + 2], ARGV[at + 4]
   local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency')
+  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'label')
   if r[1] and r[1] ~= 'settled' and r[2] == ARGV[at + 1] and r[2] ~= '' then
     redis.call('SET', result_prefix .. id, payload, 'EX', lifetime)
     redis.call('PUBLISH', result_prefix .. id, payload) -- for whoever waits by Celery's own AsyncResult
@@ -35,6 +35,9 @@ for at = 4, #ARGV, 5 do
     if lane ~= '' then
       count('lane_' .. lane)
     end
+    if r[5] then
+      labels[r[5]] = (labels[r[5]] or 0) + 1
+    end
     entry[#entry + 1] = id .. ':' .. #payload
     replies[#replies + 1] = 1
   else
@@ -46,6 +49,12 @@ if #entry > 0 then
   redis.call('XADD', prefix .. 'settled', 'MAXLEN', '~', 2000, '*', 'ids', table.concat(entry, ' '))
   for name, n in pairs(counts) do
     redis.call('HINCRBY', prefix .. 'stats', name, n)
+  end
+  if redis.call('DECRBY', prefix .. 'unsettled', #entry) <= 0 then
+    redis.call('DEL', prefix .. 'unsettled')
+  end
+  for label, n in pairs(labels) do
+    redis.call('HINCRBY', prefix .. 'label:' .. label, 'waiting', -n)
   end
   redis.call('HINCRBY', prefix .. 'stats', 'requests_ms', sum)
   for bucket, n in pairs(latencies) do

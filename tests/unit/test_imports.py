@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
-    "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.message", "tasks.backoff",
-    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure",
+    "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.access", "tasks.message", "tasks.backoff",
+    "tasks.connections", "tasks.store", "tasks.allowances", "tasks.vault", "tasks.stats", "tasks.pressure",
     "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.hints",
     "tasks.batches", "tasks.leases", "tasks.stage",
     "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
@@ -21,7 +21,7 @@ ORDER = [
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
     "tasks.transport", "tasks.pipeline", "celeryconfig", "tasks.celery",
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
+    "web", "web.errors", "web.auth", "web.tokens", "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
     "web.alarms", "web.sockets", "web.waiting", "web.answer",
     "web.incoming", "web.upstream", "web.exchange", "web.relay",
     "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
