@@ -155,6 +155,7 @@ class Reply:
 
     @classmethod
     def of_upstream(cls, status: int, headers: dict[str, str], body: bytes) -> Reply:
-        """The upstream's own answer."""
+        """The upstream's own answer; what is no header line of one is not passed on."""
+        headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
         outcome = Outcome.SUCCESSFUL if 200 <= status < 300 else Outcome.FAILED
         return cls(status=status, headers=headers, body=body, outcome=outcome)

@@ -6,6 +6,7 @@ for embeddings, the number of inputs are looked at, and only `stream` and `strea
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -22,6 +23,9 @@ ENDPOINTS: Final = (
     "/v1/completions",
     "/v1/moderations",
 )
+#: Nesting beyond this is nobody's prompt. Decoders give up at some 900 levels, fewer where the stack is deep already:
+#: what passes here passes in every process.
+MOST_DEPTH: Final = 200
 #: OpenAI's default where `model` may be left out.
 DEFAULT_MODEL: Final = {"/v1/moderations": "omni-moderation-latest"}
 
@@ -50,6 +54,8 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _bool = msgspec.json.Decoder(bool | None)
 _string = msgspec.json.Decoder(str)
+_TEXT: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
@@ -70,6 +76,8 @@ def parse(endpoint: str, body: bytes) -> ParsedBody:
         raise InvalidRequest("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    if is_deep(body):
+        raise InvalidRequest(f"The body is nested too deeply: at most {MOST_DEPTH} levels are taken.")
     stream = bool(_member(_bool, members, "stream", "true or false"))
     line = _without(members, "stream", "stream_options") if stream or "stream" in members else body
     return ParsedBody(
@@ -81,6 +89,24 @@ def parse(endpoint: str, body: bytes) -> ParsedBody:
         include_usage=stream and _include_usage(members),
         background=bool(_member(_bool, members, "background", "true or false")),
     )
+
+
+def is_deep(body: bytes) -> bool:
+    """Whether valid JSON is nested beyond MOST_DEPTH; few bodies have brackets enough to be looked at closely."""
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return False
+    brackets = _TEXT.sub(b"", body).translate(None, _ALL_BUT_BRACKETS)
+    for _ in range(MOST_DEPTH):
+        size = len(brackets)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")  # at least one level less
+        if size - len(brackets) < size // 8:  # not worth another copy of it all
+            break
+    depth = 0
+    for bracket in brackets:
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MOST_DEPTH:
+            return True
+    return False
 
 
 def _member(decoder: msgspec.json.Decoder[Any], members: dict[str, msgspec.Raw], name: str, what: str) -> object:

@@ -16,7 +16,7 @@ def streamed(reply: Reply, endpoint: str, *, include_usage: bool) -> Reply:
         return reply
     try:
         body = b"".join(sse.events(endpoint, reply.body, include_usage=include_usage))
-    except (ValueError, KeyError):
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
         return reply  # an answer of an unknown shape was paid, too: it is handed over as it is
     return replace(reply, body=body, headers={**reply.headers, "content-type": "text/event-stream; charset=utf-8"})
 

@@ -8,8 +8,10 @@ from typing import IO, Any, Final
 
 from tasks import vault
 from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.jsonl import MOST_LINE_BYTES
 from tasks.models import Group, Reply
 from tasks.providers import http
+from tasks.settle import error_reply
 
 #: Files are named by our batch id, and batches carry it, so that each can be found again.
 METADATA_KEY: Final = "llm_proxy_batch"
@@ -116,7 +118,7 @@ class OpenAI:
         with http.call(
             "GET", f"/v1/files/{file_id}/content", headers=self._headers, deadline_seconds=TRANSFER_SECONDS
         ) as response:
-            yield response.iter_content(256 * 1024)
+            yield response.iter_content(http.PIECE_BYTES)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
@@ -131,7 +133,10 @@ class OpenAI:
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
             with http.call("POST", endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds) as response:
-                return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
+                answer = http.read(response, MOST_LINE_BYTES)
+                if answer is None:  # it was paid: asking again would pay for another one
+                    return error_reply(502, "The upstream's answer does not end.", code="answer_too_long")
+                return Reply.of_upstream(response.status_code, http.reply_headers(response), answer)
         except UpstreamRefused as error:
             return Reply.of_upstream(error.status, error.headers, error.body)
 
