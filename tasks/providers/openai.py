@@ -97,19 +97,24 @@ class OpenAI:
     def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
         """Ids of all input files of a batch of ours: more than one, when the answer to an upload was lost."""
         files = self._listed("/v1/files", since_seconds, purpose="batch", order="desc")
-        return [str(file["id"]) for file in files if file.get("filename") == input_filename(batch_id)]
+        return [_id(file) for file in files if file.get("filename") == input_filename(batch_id)]
 
     def _listed(self, path: str, since_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
         """A list, newest first, page by page, to the first item that is older."""
         after: dict[str, str] = {}
         for _ in range(LIST_PAGES):
             page = self._json("GET", path, params={"limit": 100, **query, **after})
-            items = [item for item in page.get("data") or [] if isinstance(item, dict)]
+            data = page.get("data")
+            if not isinstance(data, list):  # "not in it" would mean that a batch is created once more
+                raise UpstreamTrouble(f"GET {path}: the answer is no list", in_doubt=False)
+            items = [item for item in data if isinstance(item, dict)]
             yield from items
             created = items[-1].get("created_at") if items else 0.0
             if not page.get("has_more") or (isinstance(created, int | float) and created < since_seconds):
                 return
-            after = {"after": str(items[-1]["id"])}
+            if not items:
+                break
+            after = {"after": _id(items[-1])}
         raise UpstreamTrouble(f"GET {path}: the list does not end", in_doubt=False)
 
     @contextlib.contextmanager

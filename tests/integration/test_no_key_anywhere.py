@@ -56,7 +56,7 @@ def secret(prefix: str = "sk-") -> str:
 
 @pytest.fixture(params=["a key of one's own", "an access token"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    variables = {"LLM_PROXY_LOG_LEVEL": "DEBUG", "LLM_PROXY_REQUEST_DEADLINE_SECONDS": "40"}
+    variables: dict[str, Any] = {"LLM_PROXY_LOG_LEVEL": "DEBUG", "LLM_PROXY_REQUEST_DEADLINE_SECONDS": "40"}
     key, bad, of_house = secret(), secret("sk-bad-"), secret()
     with contextlib.ExitStack() as opened:
         server = opened.enter_context(running.redis_server())
