@@ -14,7 +14,7 @@ import gevent
 import redis
 from gevent.event import AsyncResult, Event
 
-from tasks import allowances, message, store, vault
+from tasks import allowances, message, sealing, store, vault
 from tasks.errors import IdempotencyConflict, LlmProxyError, StoreUnavailable
 from tasks.models import Lane, Request, new_id
 from tasks.presence import Presence
@@ -150,6 +150,7 @@ class Acceptor:
                 self._presence.number,
                 store.DELIVERED_SECONDS,
                 config.max_waiting,
+                config.sync_concurrency,
                 len(heads),
                 *(value for head in heads.values() for value in head),
                 *(value for entry in chunk for value in entry.row),
@@ -190,7 +191,8 @@ def _entry(request: Request, credential: str) -> _Entry:
             allowance.requests_per_minute, allowance.waiting, allowance.micro_dollars_per_day,
         ),
         (
-            request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
+            request.id, group_id, request.lane, message.request_message(request.id, queue),
+            sealing.body(request.id, request.body),
             request.line_bytes, request.inputs, request.digest, request.fingerprint,
             "key" if request.idempotency_key else request.attempt, request.tries,
         ),

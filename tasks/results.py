@@ -61,7 +61,7 @@ class Waiter:
         self._awake.clear()
         if isinstance(self._payload, Exception):
             raise self._payload
-        return None if self._payload is None else settle.decode(self._payload)
+        return None if self._payload is None else settle.decode(self._payload, self.request_id)
 
 
 class Results:

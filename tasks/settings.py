@@ -113,6 +113,9 @@ class Settings:
     upstream_key: str = _setting(
         "", "the upstream's key that callers with an access token share; set together with the file", secret=True
     )
+    seal_bodies: bool = _setting(
+        False, "whether prompts and answers are sealed in Redis, too, and not only keys; see SECURITY.md for its cost"
+    )
     log_level: str = _setting("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     def __post_init__(self) -> None:

@@ -25,8 +25,9 @@ from tasks.supervisor import Program, Supervisor
 BIN = Path(sys.executable).parent
 
 #: One Celery worker process for each lane, so that none starves another: small and punctual
-#: control tasks, transfers that read and write whole files, synchronous calls that take minutes.
-LANES = {"control": ("collect,control", 50), "transfer": ("submit,deliver", 8), "sync": ("sync", 200)}
+#: control tasks, transfers that read and write whole files, synchronous calls that take minutes. A worker takes more
+#: tasks than it serves at once, so that none waits unseen behind another caller's: see turns.py.
+LANES = {"control": ("collect,control", 500), "transfer": ("submit,deliver", 500), "sync": ("sync", 200)}
 
 
 def web() -> list[str]:

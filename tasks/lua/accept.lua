@@ -5,10 +5,10 @@
 -- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
 --       after which the sweep looks whether its message is still there, what becomes of requests that
 --       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
---       delivered success may be asked for by a retry, most requests that may wait in all, number of groups, then
---       per group: id, credential ref, sealed credential, endpoint, model, organization, project, longest wait (s),
---       label of the access token or "" and its limits (requests per minute, requests that wait, micro-dollars per
---       day; 0: any); then per request: id,
+--       delivered success may be asked for by a retry, most requests that may wait in all, most synchronous
+--       calls of a credential, number of groups, then per group: id, credential ref, sealed credential,
+--       endpoint, model, organization, project, longest wait (s), label of the access token or "" and its
+--       limits (requests per minute, requests that wait, micro-dollars per day; 0: any); then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
 --       (models.Attempt); how often its SDK says that it has tried before.
@@ -26,8 +26,8 @@ local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local front = tonumber(ARGV[9])
-local at = 13
-local touched, diverted = {}, {}
+local at = 14
+local touched, diverted, credentials, sent = {}, {}, {}, {}
 local unsettled = tonumber(redis.call('GET', prefix .. 'unsettled') or 0)
 local allowances, labels = {}, {} -- by label; label by group
 
@@ -38,8 +38,9 @@ local function allowance(label, per_minute, waiting, dollars)
     waiting = tonumber(l[1] or 0), rate = tonumber(l[2] or 0), new = 0 }
 end
 
-for _ = 1, tonumber(ARGV[12]) do
+for _ = 1, tonumber(ARGV[13]) do
   local id, credential = ARGV[at], ARGV[at + 1]
+  credentials[id] = credential
   local key = prefix .. 'group:' .. id
   redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
   redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
@@ -211,7 +212,16 @@ while ARGV[at] do
       end
       redis.call('ZADD', prefix .. 'standing', now + patience, id)
       if lane ~= 'batch' then
-        redis.call('LPUSH', 'sync', queued)
+        -- As many as may be sent at the same time are queued; the others wait their turn (run.lua), or the queue would
+        -- be full of them, and another caller's behind them.
+        local waiting = prefix .. 'waiting:' .. credentials[group]
+        local before = sent[waiting] or redis.call('EXISTS', waiting) * ARGV[12]
+        if before >= tonumber(ARGV[12]) then
+          redis.call('ZADD', waiting, now, id)
+        else
+          redis.call('LPUSH', 'sync', queued)
+        end
+        sent[waiting] = before + 1
       else
         redis.call('LPUSH', 'batch.' .. group, queued)
         redis.call('ZADD', prefix .. 'groups', 'NX', now, group)

@@ -30,6 +30,9 @@ for i = 3, #ARGV do
     if r[4] == 'batch' then
       redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_bytes', -r[6])
       redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_inputs', -r[7])
+    else -- nobody is to be called who does not come
+      local credential = redis.call('HGET', prefix .. 'group:' .. r[5], 'credential') or ''
+      redis.call('ZREM', prefix .. 'waiting:' .. credential, ARGV[i])
     end
     if redis.call('DECR', prefix .. 'unsettled') <= 0 then
       redis.call('DEL', prefix .. 'unsettled')

@@ -220,7 +220,7 @@ def test_a_redirect_takes_the_key_nowhere(raw: RawUpstream) -> None:
     elsewhere.close()
 
 
-@pytest.mark.parametrize("value", [b"a\r\n b", b"\xff", b"a\x01b", b"a\x7f"])
+@pytest.mark.parametrize("value", [b"\xff", b"a\x01b", b"a\x7f"])
 def test_a_header_that_could_not_be_passed_on_is_left_out(raw: RawUpstream, value: bytes) -> None:
     raw.handler = answering(b"{}", more=b"x-request-id: " + value + b"\r\n")
 

@@ -52,7 +52,6 @@ def answered(body: str, status: str = "200", request_id: str = '"req_1"') -> str
         ("number", answered("{}").replace('"ID"', "7")),
         ("nul", "\0ID"),
         ("text-status", answered("{}", '"200"')),
-        ("huge-status", answered("{}", "9" * 400)),
         ("response-list", '{"custom_id":"ID","response":[200]}'),
         ("lone-surrogate", answered('"\\ud800"')),
     ],
@@ -69,15 +68,15 @@ def test_a_line_that_cannot_be_read_is_asked_once_more_and_the_others_are_answer
     assert len(batches_of(upstream, name)) == 2
 
 
-@pytest.mark.parametrize("status", ["99", "-1", "600", "101", "100", "204", "304", "205", "99999"])
+@pytest.mark.parametrize("status", ["99", "-1", "600", "101", "100", "204", "304", "205", "99999", "9" * 300])
 def test_a_status_that_could_put_readers_out_of_step_is_a_502(own: Ground, upstream: Simulator, status: str) -> None:
     smuggled = '"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}"'
-    upstream.configure(ends=[{"model": f"status{status}", "instead": answered(smuggled, status)}])
-    answer = post(own, f"status{status}")
+    upstream.configure(ends=[{"model": f"status{status[:9]}", "instead": answered(smuggled, status)}])
+    answer = post(own, f"status{status[:9]}")
 
     assert answer.status_code == 502
     assert answer.json()["error"]["code"] == "bad_status"
-    assert len(batches_of(upstream, f"status{status}")) == 1
+    assert len(batches_of(upstream, f"status{status[:9]}")) == 1
 
 
 @pytest.mark.parametrize("request_id", ['"a\\r\\nset-cookie: x=1"', '"\\u0000"', '"\\u20ac"', '"a\\nb"', "null"])
