@@ -6,7 +6,7 @@ from flask import Flask
 
 from tasks import access, pressure, vault
 from tasks.settings import Settings, settings
-from web import api, errors, health, relay, stats, webhooks
+from web import api, errors, health, openapi, relay, stats, webhooks
 from web.waiting import Front
 
 
@@ -25,7 +25,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["tokens"] = access.tokens(config)
     app.extensions["front"] = Front(config)
     errors.register(app)
-    for module in (api, stats, health, webhooks):
+    for module in (api, stats, health, webhooks, openapi):
         app.register_blueprint(module.bp)
     relay.register(app)
     return app

@@ -234,5 +234,5 @@ class Front:
 def _draining() -> Draining:
     return Draining(
         "The proxy is restarting; your request goes on, try again.",
-        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret
+        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret  # nosec B311
     )

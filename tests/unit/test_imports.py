@@ -25,7 +25,7 @@ ORDER = [
     "web", "web.errors", "web.auth", "web.tokens", "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
     "web.alarms", "web.sockets", "web.waiting", "web.answer",
     "web.incoming", "web.upstream", "web.exchange", "web.relay",
-    "web.api", "web.stats", "web.health", "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
+    "web.api", "web.stats", "web.health", "web.webhooks", "web.openapi", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
 STAGES = {"tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper"}
