@@ -30,7 +30,8 @@ def batched() -> Response:
         # A small body could hold any number of megabytes.
         raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
     config: Settings = current_app.extensions["settings"]
-    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb)
+    advice = f"{config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows"
+    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb * 1_000_000, advice)
     parsed = parsing.parse(request.path, body)
     if parsed.background:
         return relay.relay(body=body)

@@ -71,6 +71,8 @@ WEBHOOK: Final = {
             "200": _answer(STATUS, "taken"),
             "400": _error("no event, or no HTTP"),
             "401": _error("not signed by LLM_PROXY_WEBHOOK_SECRETS, or too old"),
+            "408": _error("the body came too slowly"),
+            "413": _error("the body is longer than any event"),
             "404": _error("LLM_PROXY_WEBHOOK_SECRETS is not set"),
             "409": _error("it came before"),
             "431": _error("headers too long"),
