@@ -2,7 +2,7 @@
 
 The file holds one token a line: its label, the SHA-256 of the token in hex, then what it may do:
 
-    research  9f86d081…(64 hex digits)  requests_per_minute=600 waiting=5000 dollars_per_day=20
+    research  <64 hex digits>  requests_per_minute=600 waiting=5000 dollars_per_day=20
 
 A plain SHA-256 is enough: a token has 256 random bits, and what nobody can guess needs no slow hash. Two lines with
 one label are an old and a new token of the same caller; limits are counted by label.
