@@ -65,17 +65,23 @@ class Tokens:
     def __repr__(self) -> str:
         return f"Tokens({len(self._tokens)})"
 
+    def labels(self) -> set[str]:
+        """Whose they are."""
+        self._look()
+        return {token.allowance.label for token in self._tokens.values()}
+
     def find(self, token: str) -> Token | None:
         """The line of a token."""
-        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = time.monotonic()
-            self._look()
+        self._look()
         digest = hashlib.sha256(token.encode()).hexdigest()
         # Python's dicts look by a keyed hash of the digest, so that even this takes no time that tells anything.
         found = self._tokens.get(digest)
         return found if found is not None and hmac.compare_digest(found.digest, digest) else None
 
     def _look(self) -> None:
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
         state = self._stat()
         if state == self._state:
             return

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tasks import connections, store
+from tasks import connections, store, vault
+from tasks.access import Tokens
 from tasks.errors import LimitReached, LlmProxyError, TooManyWaiting
 from tasks.models import Allowance
+from tasks.settings import Settings
 
 DAY_MS: Final = 86_400_000
 #: A day's sums are kept until nobody asks for them any more.
@@ -55,6 +57,11 @@ def refusal(answer: str, allowance: Allowance) -> LlmProxyError:
         f"'{allowance.label}' may send {allowance.requests_per_minute} requests per minute.",
         retry_after_seconds=seconds,
     )
+
+
+def labels(config: Settings, tokens: Tokens, digits: int) -> dict[str, str]:
+    """The label behind the first digits of a credential reference, by which usage is summed."""
+    return {vault.reference(config.upstream_authorization, label)[:digits]: label for label in tokens.labels()}
 
 
 def spent(day: int, micro_dollars: Mapping[str, int]) -> None:

@@ -193,6 +193,11 @@ class Settings:
         return not self.redis_url
 
     @property
+    def upstream_authorization(self) -> str:
+        """What the upstream sees of every caller with an access token."""
+        return f"Bearer {self.upstream_key}"
+
+    @property
     def socket_path(self) -> Path:
         """The embedded Redis listens here and on no port."""
         return self.data_dir.absolute() / "redis.sock"

@@ -52,7 +52,8 @@ def caller() -> Caller:
     token = _token(brought)
     if token is None:
         return Caller(credential=brought, allowance=UNLIMITED)
-    return Caller(credential=_upstream_key(), allowance=token.allowance)
+    config: Settings = current_app.extensions["settings"]
+    return Caller(credential=config.upstream_authorization, allowance=token.allowance)
 
 
 def relayed(method: str, target: str) -> str | None:
@@ -81,7 +82,8 @@ def relayed(method: str, target: str) -> str | None:
             " day. Send it without a query string, `OpenAI-` headers and `background`, or have relay=all added."
         )
     allowances.use(token.allowance)
-    return _upstream_key()
+    config: Settings = current_app.extensions["settings"]
+    return config.upstream_authorization
 
 
 def _token(brought: str) -> Token | None:
@@ -93,8 +95,3 @@ def _token(brought: str) -> Token | None:
     if token is None:
         raise InvalidToken("Incorrect API key provided: this proxy takes access tokens of its own.")
     return token
-
-
-def _upstream_key() -> str:
-    config: Settings = current_app.extensions["settings"]
-    return f"Bearer {config.upstream_key}"

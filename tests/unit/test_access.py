@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import access
+from tasks import access, allowances, vault
 from tasks.__main__ import main
 from tasks.access import Tokens
 from tasks.errors import SettingsError
@@ -112,3 +112,13 @@ def test_nothing_of_a_token_is_in_the_reprs(tmp_path: Path) -> None:
     tokens = read(tmp_path, f"team {HASH}\n")
 
     assert HASH not in repr(tokens) + repr(tokens.find("secret"))
+
+
+def test_usage_is_summed_by_references_that_lead_back_to_labels(tmp_path: Path) -> None:
+    config = Settings(access_tokens_file="f", upstream_key="sk-x")
+    tokens = read(tmp_path, f"team {HASH}\nother {OTHER}\n")
+
+    found = allowances.labels(config, tokens, 8)
+
+    assert found[vault.reference("Bearer sk-x", "team")[:8]] == "team"
+    assert sorted(found.values()) == ["other", "team"]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
     "tasks", "tasks.errors", "tasks.settings", "tasks.models", "tasks.access", "tasks.message", "tasks.backoff",
-    "tasks.connections", "tasks.store", "tasks.allowances", "tasks.vault", "tasks.sealing",
+    "tasks.connections", "tasks.store", "tasks.vault", "tasks.allowances", "tasks.sealing",
     "tasks.stats", "tasks.pressure",
     "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.hints",
     "tasks.batches", "tasks.leases", "tasks.turns", "tasks.stage",
