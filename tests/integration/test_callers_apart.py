@@ -1,4 +1,4 @@
-"""Two callers with keys of their own: neither gets, repeats or joins what is the other's. For tokens see test_tokens.py."""
+"""Two callers with keys of their own: neither gets, repeats or joins what is the other's (tokens: test_tokens.py)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tests.simulator.server import Simulator
 CHAT = "/v1/chat/completions"
 
 
-def post(stack: Stack, key: str, model: str, seconds: float = 60, **headers: str) -> requests.Response:
+def post(
+    stack: Stack, key: str, model: str, headers: dict[str, str] | None = None, seconds: float = 60
+) -> requests.Response:
     body = {"model": model, "messages": [{"role": "user", "content": "the same"}]}
-    headers = {"Authorization": f"Bearer {key}", **headers}
-    return requests.post(stack.url + CHAT, json=body, headers=headers, timeout=seconds)
+    sent = {"Authorization": f"Bearer {key}", **(headers or {})}
+    return requests.post(stack.url + CHAT, json=body, headers=sent, timeout=seconds)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ def test_two_keys_send_the_same_and_get_answers_of_their_own(
 ) -> None:
     model = f"apart-{len(str(headers))}"
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda key: post(stack, key, model, **headers), ["sk-apart-a", "sk-apart-b"]))
-    again = post(stack, "sk-apart-b", model, **headers)
+        answers = list(pool.map(lambda key: post(stack, key, model, headers), ["sk-apart-a", "sk-apart-b"]))
+    again = post(stack, "sk-apart-b", model, headers)
 
     assert [answer.status_code for answer in (*answers, again)] == [200] * 3
     assert len({answer.headers["x-batch-task-id"] for answer in answers}) == 2
@@ -51,7 +53,7 @@ def test_what_one_left_behind_is_nothing_to_the_other(stack: Stack, upstream: Si
         post(stack, "sk-left-a", "left", seconds=1)
     until(lambda: batches_of(upstream, "left"), "it is submitted")
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, stack, "sk-left-b", "left", **{"x-stainless-retry-count": "1"})
+        answer = pool.submit(post, stack, "sk-left-b", "left", {"x-stainless-retry-count": "1"})
         until(lambda: len(batches_of(upstream, "left")) == 2, "the other's is one of its own")
         upstream.finish()
         assert answer.result().status_code == 200
