@@ -22,6 +22,7 @@ from web import auth
 
 #: Matched against the target as it was sent: what is encoded or has dots in it is none of these.
 FREE: Final = re.compile(r"GET /v1/models(/[\w:-][\w.:-]*)?")
+ACCOUNTS: Final = ("OpenAI-Organization", "OpenAI-Project")
 SAFE: Final = re.compile(
     r"POST /v1/(chat/completions|embeddings|responses|completions|moderations|images/(generations|edits|variations)"
     r"|audio/(speech|transcriptions|translations))"
@@ -94,4 +95,6 @@ def _token(brought: str) -> Token | None:
     token = tokens.find(value.strip()) if scheme.lower() == "bearer" else None
     if token is None:
         raise InvalidToken("Incorrect API key provided: this proxy takes access tokens of its own.")
+    if not token.relays_all and any(name in request.headers for name in ACCOUNTS):
+        raise NotForThisToken("An access token cannot choose whose account the shared key is used for.")
     return token

@@ -27,7 +27,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local front = tonumber(ARGV[9])
 local at = 14
-local touched, diverted, credentials, sent = {}, {}, {}, {}
+local touched, diverted, credentials, heads, sent = {}, {}, {}, {}, {}
 local unsettled = tonumber(redis.call('GET', prefix .. 'unsettled') or 0)
 local allowances, labels = {}, {} -- by label; label by group
 
@@ -39,15 +39,8 @@ local function allowance(label, per_minute, waiting, dollars)
 end
 
 for _ = 1, tonumber(ARGV[13]) do
-  local id, credential = ARGV[at], ARGV[at + 1]
-  credentials[id] = credential
-  local key = prefix .. 'group:' .. id
-  redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
-  redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
-    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7])
-  redis.call('EXPIRE', key, lifetime)
-  local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
-  diverted[id] = unbatchable and ARGV[8] == 'sync'
+  local id = ARGV[at]
+  heads[id], credentials[id] = at, ARGV[at + 1]
   local label = ARGV[at + 8]
   if label ~= '' then
     labels[id] = label
@@ -55,6 +48,21 @@ for _ = 1, tonumber(ARGV[13]) do
       or allowance(label, tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]))
   end
   at = at + 12
+end
+
+-- What a group's requests share, with the first one of it that is accepted: what is refused leaves nothing behind.
+local function open_group(id)
+  local h = heads[id]
+  if h then
+    heads[id] = nil
+    local key = prefix .. 'group:' .. id
+    redis.call('SET', prefix .. 'credential:' .. ARGV[h + 1], ARGV[h + 2], 'EX', lifetime)
+    redis.call('HSET', key, 'credential', ARGV[h + 1], 'endpoint', ARGV[h + 3], 'model', ARGV[h + 4],
+      'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7])
+    redis.call('EXPIRE', key, lifetime)
+    local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
+    diverted[id] = unbatchable and ARGV[8] == 'sync'
+  end
 end
 
 local living = {}
@@ -190,6 +198,7 @@ while ARGV[at] do
     end
     if reply == '' then
       accepted = accepted + 1
+      open_group(group)
       local queued = ARGV[at + 3]
       if lane == 'batch' and diverted[group] then
         lane, queued = 'sync', queued:gsub('"batch%.%x+"', '"sync"')

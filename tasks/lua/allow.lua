@@ -19,5 +19,8 @@ if per_minute > 0 then
     return '!rate ' .. math.ceil(rate - now - 60000)
   end
   redis.call('HSET', key, 'rate', string.format('%.0f', rate))
+  if redis.call('TTL', key) < 0 then
+    redis.call('EXPIRE', key, 86400)
+  end
 end
 return ''

@@ -54,7 +54,9 @@ if #entry > 0 then
     redis.call('DEL', prefix .. 'unsettled')
   end
   for label, n in pairs(labels) do
-    redis.call('HINCRBY', prefix .. 'label:' .. label, 'waiting', -n)
+    if redis.call('HINCRBY', prefix .. 'label:' .. label, 'waiting', -n) <= 0 then
+      redis.call('HDEL', prefix .. 'label:' .. label, 'waiting')
+    end
   end
   redis.call('HINCRBY', prefix .. 'stats', 'requests_ms', sum)
   for bucket, n in pairs(latencies) do

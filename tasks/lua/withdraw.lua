@@ -37,8 +37,8 @@ for i = 3, #ARGV do
     if redis.call('DECR', prefix .. 'unsettled') <= 0 then
       redis.call('DEL', prefix .. 'unsettled')
     end
-    if r[8] then
-      redis.call('HINCRBY', prefix .. 'label:' .. r[8], 'waiting', -1)
+    if r[8] and redis.call('HINCRBY', prefix .. 'label:' .. r[8], 'waiting', -1) <= 0 then
+      redis.call('HDEL', prefix .. 'label:' .. r[8], 'waiting')
     end
     redis.call('HINCRBY', prefix .. 'stats', counter, counter == 'requests_total' and -1 or 1)
     withdrawn = withdrawn + 1

@@ -14,7 +14,7 @@ import requests
 from tasks import batches, settle, store
 from tasks.accept import Acceptor
 from tasks.errors import TooManyWaiting
-from tasks.models import Allowance, Lane
+from tasks.models import Allowance, Group, Lane
 from tasks.settings import settings
 from tests import running
 from tests.integration.test_pipeline import batches_of
@@ -44,6 +44,10 @@ def test_what_is_settled_makes_room(three: Any) -> None:
     with pytest.raises(TooManyWaiting):
         accept(make_request(fingerprint="one-more"))
     assert three.get("lp:unsettled") == b"3"
+    stranger = Group(credential="d" * 24, endpoint=GROUP.endpoint, model="of-a-stranger")
+    with pytest.raises(TooManyWaiting):
+        accept(make_request(group=stranger))
+    assert not three.exists(f"lp:group:{stranger.id}", f"lp:credential:{stranger.credential}")  # it leaves nothing
 
     settle_all(*(request.id for request in requests_))
 
@@ -80,7 +84,7 @@ def test_what_is_taken_back_makes_room_in_all_and_for_its_token(three: Any, lane
     store.run("withdraw", "requests_cancelled", request.id)
 
     assert not three.exists("lp:unsettled")
-    assert three.hget("lp:label:team", "waiting") == b"0"
+    assert three.hget("lp:label:team", "waiting") is None
 
 
 def test_running_the_script_again_counts_nothing_twice(three: Any) -> None:
