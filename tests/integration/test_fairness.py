@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import pytest
 
-from tasks import collector, message
+from tasks import collector, message, settle
 from tasks.models import Group, Lane, Request
+from tasks.results import WAKE_AT_ONCE, Results
 from tests import running
-from tests.integration.test_store import accept, make_request
+from tests.integration.test_store import accept, make_request, ok
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 
@@ -124,3 +126,31 @@ def test_groups_are_closed_in_turn_a_batch_of_each(redis_client: Any, monkeypatc
     ]
 
     assert credentials == ["b", "c", "b", "b", "b"]
+
+
+def test_who_comes_new_does_not_wait_behind_thousands_of_replies_that_are_being_written(redis_client: Any) -> None:
+    """Each step of a newcomer waits for those that were woken before it, and for no more."""
+    results, write_seconds, count = Results(), 0.001, 1000
+    ids = [f"{n:032x}" for n in range(count)]
+    redis_client.mset({f"celery-task-meta-{i}": settle.encode(i, ok()) for i in ids})
+    written = 0
+
+    def client(request_id: str) -> None:
+        nonlocal written
+        results.register(request_id).wait()
+        ends = time.monotonic() + write_seconds
+        while time.monotonic() < ends:
+            pass
+        written += 1
+
+    jobs: list[Any] = [gevent.spawn(client, request_id) for request_id in ids]
+    gevent.sleep(0)
+    jobs.append(gevent.spawn(results._fetch, ids))
+    gevent.sleep(0)
+    for _ in range(5):  # of a newcomer's steps
+        gevent.sleep(0)
+    before = written
+    gevent.joinall(jobs, timeout=30)
+
+    assert before <= 6 * (WAKE_AT_ONCE + 1)
+    assert written == count
