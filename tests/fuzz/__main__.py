@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from tests import running
 from tests.fuzz import webhook
 from tests.fuzz.targets import PURE
+from tests.relay.raw_upstream import Call, RawUpstream
 
 ROUND = settings(max_examples=2000, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 #: Of a front, a method that is not ours on a path of ours goes to the upstream: there is no 405.
@@ -47,16 +49,26 @@ def main() -> int:
     options = parser.parse_args()
     for name, (target, strategies) in PURE.items():
         run(name, target, strategies, options.seconds, options.seed)
-    nobody = f"http://127.0.0.1:{running.free_port()}"
+    upstream = RawUpstream()
+    upstream.handler = not_found
     with (
+        contextlib.closing(upstream),
         running.redis_server() as server,
-        running.running_stack(server.url, nobody, only=("web",), LLM_PROXY_WEBHOOK_SECRETS=webhook.SECRET) as stack,
+        running.running_stack(
+            server.url, upstream.url, only=("web",), LLM_PROXY_WEBHOOK_SECRETS=webhook.SECRET
+        ) as stack,
         requests.Session() as session,
     ):
         run("webhook", webhook.target(session, stack.url), webhook.STRATEGIES, options.seconds, options.seed)
         if options.schemathesis:
             return schemathesis(options.schemathesis, stack.url, options.seconds, options.seed)
     return 0
+
+
+def not_found(call: Call) -> None:
+    """The upstream's answer to a method that is not ours on a path of ours."""
+    call.read()
+    call.send(b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def schemathesis(program: Path, url: str, seconds: float, first_seed: int) -> int:
