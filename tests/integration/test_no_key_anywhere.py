@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from tests import running
+from tests.integration.house import line_of
 from tests.integration.test_pipeline import batches_of
-from tests.integration.test_tokens import line_of
 from tests.running import Process, RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 

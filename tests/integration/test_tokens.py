@@ -1,79 +1,24 @@
-"""Access tokens over one upstream key: who gets in, how much each may have, and that none meets another's requests."""
+"""Access tokens over one upstream key: who gets in, and what each may see."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 import requests
 
-from tasks import allowances, connections
 from tests import running
+from tests.integration.house import CHAT, UPSTREAM_KEY, House, line_of, opened
 from tests.integration.test_pipeline import batches_of
-from tests.running import Stack, until
-from tests.simulator.server import Simulator, serve
-
-CHAT = "/v1/chat/completions"
-UPSTREAM_KEY = "sk-of-the-organisation"
-
-
-@dataclass
-class House:
-    """A stack with a token file."""
-
-    stack: Stack
-    upstream: Simulator
-    redis: Any
-    file: Path
-
-    def write(self, *lines: str) -> None:
-        """Put the file's lines, and wait until every process has read them: the first token tells."""
-        probe = f"probe-{time.monotonic_ns()}"
-        draft = self.file.with_suffix(".draft")
-        draft.write_text("\n".join([line_of(probe, "probe"), *lines]) + "\n")
-        draft.rename(self.file)
-        until(lambda: all(self.get(probe).status_code == 200 for _ in range(12)), "the new file is read")
-
-    def get(self, token: str, path: str = "/v1/models") -> requests.Response:
-        return requests.get(self.stack.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30)
-
-    def post(self, token: str, content: str = "hi", model: str = "m", **headers: str) -> requests.Response:
-        body = {"model": model, "messages": [{"role": "user", "content": content}]}
-        return requests.post(
-            self.stack.url + CHAT, json=body, headers={"Authorization": f"Bearer {token}", **headers}, timeout=60
-        )
-
-
-def line_of(token: str, label: str, limits: str = "") -> str:
-    return f"{label} {hashlib.sha256(token.encode()).hexdigest()} {limits}"
+from tests.running import until
 
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    with (
-        running.redis_server() as server,
-        serve(validate_delay=0.1, batch_delay=0.3, finalize_delay=0.1) as upstream,
-        running.short_directory() as directory,
-    ):
-        file = directory / "tokens"
-        file.write_text(line_of("first", "first") + "\n")
-        with running.running_stack(
-            server.url,
-            upstream.url,
-            LLM_PROXY_ACCESS_TOKENS_FILE=str(file),
-            LLM_PROXY_UPSTREAM_KEY=UPSTREAM_KEY,
-        ) as stack:
-            yield House(stack, upstream, server.client, file)
+    with opened() as made:
+        yield made
 
 
 def test_a_token_gets_the_upstreams_answer_and_the_upstream_sees_its_own_key_only(house: House) -> None:
@@ -194,163 +139,6 @@ def test_an_operator_may_open_everything_to_a_token(house: House) -> None:
     house.write(line_of("t-trusted", "trusted", "relay=all"))
 
     assert house.get("t-trusted", "/v1/files").status_code == 200
-
-
-def test_requests_per_minute_are_counted_over_all_processes_and_the_answer_says_when_to_come_again(
-    house: House,
-) -> None:
-    house.write(line_of("t-rate", "rate", "requests_per_minute=10"))
-    with ThreadPoolExecutor(15) as pool:
-        answers = list(pool.map(lambda n: house.post("t-rate", f"q{n}", "rated"), range(15)))
-
-    refused = [answer for answer in answers if answer.status_code != 200]
-    assert [answer.status_code for answer in refused] == [429] * 5
-    assert {answer.json()["error"]["code"] for answer in refused} == {"rate_limit_exceeded"}
-    assert all(1 <= int(answer.headers["Retry-After"]) <= 7 for answer in refused)
-    assert house.get("t-rate").status_code == 429  # relayed calls count, too
-    assert sum(int(str(batch["lines"])) for batch in batches_of(house.upstream, "rated")) == 10
-
-
-def test_relayed_calls_are_counted_per_minute(house: House) -> None:
-    house.write(line_of("t-relayed", "relayed", "requests_per_minute=3"))
-
-    assert sorted(house.get("t-relayed").status_code for _ in range(5)) == [200, 200, 200, 429, 429]
-
-
-def test_so_many_requests_of_a_token_may_wait_and_another_one_when_one_is_answered(house: House) -> None:
-    house.write(line_of("t-waits", "waits", "waiting=3"))
-    house.upstream.configure(ends=[{"model": "slow", "stuck": "in_progress"}])
-    with ThreadPoolExecutor(3) as pool:
-        held = [pool.submit(house.post, "t-waits", f"q{n}", "slow") for n in range(3)]
-        until(lambda: house.redis.hget("lp:label:waits", "waiting") == b"3", "three are waiting")
-        refused = house.post("t-waits", "one more")
-        until(lambda: sum(int(str(b["lines"])) for b in batches_of(house.upstream, "slow")) == 3, "they are submitted")
-        house.upstream.finish()
-        assert [answer.result().status_code for answer in held] == [200] * 3
-
-    assert refused.status_code == 429
-    assert refused.headers["Retry-After"]
-    assert house.post("t-waits", "now").status_code == 200
-    assert house.redis.hget("lp:label:waits", "waiting") is None
-
-
-def test_a_retry_finds_its_request_although_nothing_more_may_wait(house: House) -> None:
-    house.write(line_of("t-again", "again", "waiting=1"))
-    house.upstream.configure(ends=[{"model": "again", "stuck": "in_progress"}])
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(house.post, "t-again", "q", "again", **{"Idempotency-Key": "mine"})
-        until(lambda: batches_of(house.upstream, "again"), "it is submitted")
-        second = pool.submit(house.post, "t-again", "q", "again", **{"Idempotency-Key": "mine"})
-        until(lambda: house.redis.hget(request_key(house), "attached") == b"1", "the second has found it")
-        house.upstream.finish()
-        assert first.result().content == second.result().content
-
-
-def request_key(house: House) -> bytes:
-    [found] = [key for key in house.redis.keys("lp:request:*") if house.redis.hget(key, "label") == b"again"]
-    return bytes(found)
-
-
-def test_what_a_day_has_cost_is_compared_with_the_tokens_dollars(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.write(line_of("t-money", "money", "dollars_per_day=0.5"))
-    assert house.post("t-money", "cheap").status_code == 200
-    day = int(house.redis.time()[0]) // 86400
-
-    monkeypatch.setattr(connections, "client", lambda: house.redis)
-    allowances.spent(day, {"money": 500_000, "somebody-else": 1})
-    answer = house.post("t-money", "dear")
-
-    assert answer.status_code == 429
-    assert answer.json()["error"]["code"] == "insufficient_quota"
-    assert 0 < int(answer.headers["Retry-After"]) <= 86_401
-    assert answer.headers["x-should-retry"] == "false"
-    assert house.get("t-money").status_code == 429
-
-
-def test_a_token_with_dollars_per_day_cannot_go_past_the_count(house: House) -> None:
-    house.write(line_of("t-count", "count", "dollars_per_day=5"))
-    headers = {"Authorization": "Bearer t-count"}
-    body = {"model": "m", "messages": []}
-
-    around = [
-        requests.post(house.stack.url + CHAT + "?x=1", json=body, headers=headers, timeout=30),
-        requests.post(house.stack.url + CHAT, json=body, headers={**headers, "OpenAI-Beta": "x"}, timeout=30),
-        requests.post(
-            house.stack.url + "/v1/responses", json={**body, "background": True}, headers=headers, timeout=30
-        ),
-        requests.post(house.stack.url + "/v1/images/generations", json=body, headers=headers, timeout=30),
-    ]
-
-    assert [answer.status_code for answer in around] == [403] * 4
-    assert house.get("t-count").status_code == 200
-
-
-def ids(house: House, *tokens: str, **headers: str) -> list[str]:
-    """The task ids that equal requests of these tokens get, sent at once."""
-    ready = threading.Barrier(len(tokens))
-
-    def send(token: str) -> str:
-        ready.wait()
-        answer = house.post(token, "the same", "same", **headers)
-        assert answer.status_code == 200
-        assert json.loads(answer.content)["choices"]
-        return answer.headers["x-batch-task-id"]
-
-    with ThreadPoolExecutor(len(tokens)) as pool:
-        return list(pool.map(send, tokens))
-
-
-def test_two_tokens_over_one_key_never_meet_each_others_requests(house: House) -> None:
-    """Neither by an Idempotency-Key, nor as a retry, nor in a batch, nor as an orphan's heir."""
-    house.write(line_of("t-a", "a"), line_of("t-b", "b"), line_of("t-b2", "b"))
-    key = {"Idempotency-Key": "k"}
-    retry = {"x-stainless-retry-count": "1"}
-    first_a, first_b = ids(house, "t-a", "t-b", **key)
-    again_a, again_b = ids(house, "t-a", "t-b2", **key)
-    retry_a, retry_b = ids(house, "t-a", "t-b", **retry)
-
-    assert first_a != first_b
-    assert (again_a, again_b) == (first_a, first_b)  # an old and a new token of one caller are one caller
-    assert len({first_a, first_b, retry_a, retry_b}) == 4
-    assert all(batch["lines"] == 1 for batch in batches_of(house.upstream, "same"))
-
-
-@pytest.mark.parametrize("taker", ["t-heir", "t-stranger"])
-def test_an_orphan_is_taken_by_its_own_caller_only(house: House, taker: str) -> None:
-    house.write(line_of("t-heir", "heir"), line_of("t-stranger", "stranger"))
-    model = f"orphan-{taker}"
-    house.upstream.configure(ends=[{"model": model, "stuck": "in_progress"}])
-    with pytest.raises(requests.ReadTimeout):
-        requests.post(
-            house.stack.url + CHAT,
-            json={"model": model, "messages": [{"role": "user", "content": "left"}]},
-            headers={"Authorization": "Bearer t-heir"},
-            timeout=1.5,
-        )
-    until(lambda: batches_of(house.upstream, model), "it is submitted")
-    with ThreadPoolExecutor(1) as pool:
-        body = house.post
-        answer = pool.submit(body, taker, "left", model, **{"x-stainless-retry-count": "1"})
-        wanted = 1 if taker == "t-heir" else 2
-        if wanted == 2:
-            until(lambda: len(batches_of(house.upstream, model)) == 2, "the stranger's is one of its own")
-        else:
-            time.sleep(1)  # longer than a group is held: nothing new is submitted
-        house.upstream.finish()
-        assert answer.result().status_code == 200
-
-    assert len(batches_of(house.upstream, model)) == wanted
-
-
-def test_task_ids_cannot_be_guessed() -> None:
-    """128 bits less six that say so."""
-    from tasks.models import new_id
-
-    made = {new_id() for _ in range(1000)}
-
-    assert len(made) == 1000
-    for position in set(range(32)) - {12, 16}:
-        assert len({each[position] for each in made}) == 16
 
 
 @pytest.mark.parametrize(
