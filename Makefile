@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test browser clients chaos soak screenshots lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak fuzz screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,8 +32,14 @@ soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state
 
-lint: $(VENV)/dev  ## ruff, mypy, hadolint
+fuzz: $(VENV)/dev .fuzz/ready  ## ten minutes of random input for each parser and endpoint of ours (SECONDS=…, SEED=…)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
+	  --schemathesis "$(CURDIR)/.fuzz/bin/schemathesis"
+
+lint: $(VENV)/dev  ## ruff, mypy, bandit, hadolint, pip-audit
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile
+	@$(BIN)/bandit --quiet --recursive web tasks celeryconfig.py .ci
+	@$(BIN)/python .ci/audit.py requirements.txt
 
 flower: $(VENV)/dev  ## watch the pipeline of a running stack on :5555
 	@$(BIN)/celery --app tasks.flower flower --address=127.0.0.1
@@ -46,7 +52,7 @@ lock:  ## write the lock files anew
 	  pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("llm-proxy: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -61,6 +67,11 @@ $(VENV)/runtime: requirements.txt | $(VENV)/python
 $(VENV)/dev: requirements-dev.txt | $(VENV)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/runtime
+
+# It brings two score of packages, web frameworks among them, that nothing else here needs.
+.fuzz/ready: | $(VENV)/python
+	@$(PYTHON) -m venv .fuzz && .fuzz/bin/pip install --quiet schemathesis==4.32.5
+	@touch $@
 
 # SDKs that cannot live beside the one in $(VENV).
 .clients/ready: tests/clients/programs/package.json | $(VENV)/dev

@@ -19,10 +19,17 @@ def collect() -> Iterator[str]:
     """
     connections.client().delete(message.COLLECT_QUEUE)
     store.tick("collect")
-    for group_id in batches.open_groups():
-        try:
-            while batch_id := batches.claim(group_id):
+    due = batches.open_groups()
+    while due:  # a batch of each and then the next of each: who has many does not come before who has one
+        again = []
+        for group_id in due:
+            try:
+                batch_id = batches.claim(group_id)
+            except StoreUnavailable:
+                logger.exception("group %s could not be closed; the others are", group_id)
+                continue
+            if batch_id:
                 logger.info("%s claimed from group %s", batch_id, group_id)
+                again.append(group_id)
                 yield batch_id
-        except StoreUnavailable:
-            logger.exception("group %s could not be closed; the others are", group_id)
+        due = again

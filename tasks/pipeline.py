@@ -20,7 +20,7 @@ import redis
 from celery import Task, chain, shared_task
 from celery.exceptions import Ignore
 
-from tasks import batches, collector, delivery, events, message, polling, store, submission, sweeper, sync
+from tasks import batches, budgets, collector, delivery, events, message, polling, store, submission, sweeper, sync
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState
 from tasks.settings import settings
@@ -108,13 +108,14 @@ def deliver(self: Task[Any, Any], batch_id: str) -> None:
 
 @shared_task(name=message.SWEEP_TASK)
 def sweep() -> None:
-    """Set going again whatever stands still."""
+    """Set going again whatever stands still, and add up what has been spent."""
     store.tick("sweep")
     for batch_id, state in sweeper.standing_batches():
         start(batch_id, state)
     sweeper.standing_requests()
     sweeper.settled_messages()
     sweeper.trim_stream()
+    budgets.note(settings())
 
 
 def start(batch_id: str, state: BatchState = BatchState.CLAIMED) -> None:

@@ -40,7 +40,7 @@ def poll(batch_id: str) -> float | None:
         NotOurTurn: another loop looks after it.
     """
     try:
-        return stage.run(batch_id, BatchState.SUBMITTED, work=_look)
+        return stage.run(batch_id, BatchState.SUBMITTED, work=_look, turns=stage.LOOKS)
     except NotOurTurn as error:
         if error.state not in PAST:
             raise
@@ -55,7 +55,7 @@ def look(batch_id: str) -> bool:
     Raises:
         NotOurTurn: it is looked at just now, or has ended already.
     """
-    return stage.run(batch_id, BatchState.SUBMITTED, work=_glance, early=True) is None
+    return stage.run(batch_id, BatchState.SUBMITTED, work=_glance, turns=stage.LOOKS, early=True) is None
 
 
 def _glance(held: Lease) -> float | None:

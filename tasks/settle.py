@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tasks import message, store, usage
+from tasks import message, sealing, store, usage
 from tasks.models import Outcome, Reply
 from tasks.settings import settings
 
@@ -31,7 +31,7 @@ class _Result(msgspec.Struct, omit_defaults=True):
     status: int
     headers: dict[str, str]
     body: str
-    encoding: str = ""  # "base64" when the upstream's body is not UTF-8
+    encoding: str = ""  # "base64" when the upstream's body is not UTF-8, "sealed" when nobody shall read it here
 
 
 class _Meta(msgspec.Struct):
@@ -47,6 +47,10 @@ class _Meta(msgspec.Struct):
 
 def encode(request_id: str, reply: Reply) -> bytes:
     """A reply in Celery's result format; the body as a string, so that no reader re-reads its numbers."""
+    if settings().seal_bodies:
+        sealed = base64.b64encode(sealing.seal(request_id, reply.body)).decode()
+        result = _Result(reply.status, reply.headers, sealed, "sealed")
+        return msgspec.json.encode(_Meta(result, request_id, datetime.now(UTC).isoformat()))
     try:
         result = _Result(reply.status, reply.headers, reply.body.decode())
     except UnicodeDecodeError:
@@ -57,10 +61,16 @@ def encode(request_id: str, reply: Reply) -> bytes:
 _decoder = msgspec.json.Decoder(_Meta)
 
 
-def decode(payload: bytes) -> Reply:
-    """The reply in a stored result."""
+def decode(payload: bytes, request_id: str) -> Reply:
+    """The reply in a request's stored result.
+
+    Raises:
+        VaultError: it is sealed, and not for this request or with no configured key.
+    """
     result = _decoder.decode(payload).result
     body = base64.b64decode(result.body) if result.encoding else result.body.encode()
+    if result.encoding == "sealed":
+        body = sealing.open_sealed(request_id, body)
     return Reply.of_upstream(result.status, result.headers, body)
 
 

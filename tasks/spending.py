@@ -46,15 +46,16 @@ def rows(now_ms: int) -> list[Row]:
     """The rows of the last 30 days, today's included."""
     today = now_ms // DAY_MS
     found = [row for number in range(today - DAYS + 1, today) for row in _past(number)]
-    return found + _read(today)
+    return found + of_day(today)
 
 
 @functools.lru_cache(maxsize=2 * DAYS)
 def _past(number: int) -> tuple[Row, ...]:
-    return tuple(_read(number))
+    return tuple(of_day(number))
 
 
-def _read(number: int) -> list[Row]:
+def of_day(number: int) -> list[Row]:
+    """The rows of one day since 1970 (UTC)."""
     return parse(number, connections.client().hgetall(f"{store.PREFIX}usage:{number}"))
 
 

@@ -17,7 +17,7 @@ from typing import IO
 
 from cryptography.fernet import Fernet
 
-from tasks import embedded_redis, vault
+from tasks import access, embedded_redis, vault
 from tasks.errors import SettingsError
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
@@ -26,8 +26,9 @@ BIN = Path(sys.executable).parent
 FRONT = Path(__file__).parents[1] / "web" / "gunicorn.conf.py"
 
 #: One Celery worker process for each lane, so that none starves another: small and punctual
-#: control tasks, transfers that read and write whole files, synchronous calls that take minutes.
-LANES = {"control": ("collect,control", 50), "transfer": ("submit,deliver", 8), "sync": ("sync", 200)}
+#: control tasks, transfers that read and write whole files, synchronous calls that take minutes. A worker takes more
+#: tasks than it serves at once, so that none waits unseen behind another caller's: see turns.py.
+LANES = {"control": ("collect,control", 500), "transfer": ("submit,deliver", 500), "sync": ("sync", 200)}
 
 
 def web() -> list[str]:
@@ -89,6 +90,7 @@ def run_all() -> int:
                 )
             )
         vault.build(config)  # refuses to start without keys, before anything runs
+        access.tokens(config)
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))

@@ -4,7 +4,7 @@ Every change of more than one key, and every compare-and-set, is a script in `lu
 Redis' own clock in milliseconds. Keys (prefix `lp:`):
 
     request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing, looks,
-                                 idempotency, tries, settled, kind (see settle.lua); RESULT_TTL_SECONDS once settled
+                                 idempotency, tries, label, settled, kind (settle.lua); RESULT_TTL_SECONDS once settled
     body:<id>            string  the line's body; gone when the request is settled
     group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before;
                                  unbatchable, unbatchable_until: the upstream does not batch such requests
@@ -21,7 +21,10 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
     calls:<ref>          zset    a credential's synchronous calls -> when their lease ends
     waiting:<ref>        zset    requests that wait for a place among them -> when they were queued
     pause:<ref>          string  nobody of the credential is called while it lives: the upstream said 429
-    credential:<ref>     string  a sealed Authorization header
+    credential:<ref>     string  a sealed Authorization header; goes after the last request that can refer to it
+    unsettled            string  how many requests wait for their replies, in all; not there when none does
+    label:<label>        hash    what an access token's caller has used: waiting, rate (see allowances.py)
+    spent:<day>          hash    micro-dollars of a day by label; 3 days
     idempotency:<digest> string  "<request id> <fingerprint>"
     equal:<digest>       zset    equal requests without an Idempotency-Key -> who waits for each: see accept.lua;
                                  2 minutes once all are delivered

@@ -13,7 +13,7 @@ import logging
 import tempfile
 from typing import IO
 
-from tasks import batches, connections, jsonl, outcomes, stage, store, unbatchable
+from tasks import batches, connections, jsonl, outcomes, sealing, stage, store, unbatchable
 from tasks.batches import encode_refusal
 from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
@@ -142,7 +142,7 @@ def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
             if body is None:  # it is settled already
                 gone.append(request_id)
             else:
-                form.write(jsonl.line(request_id, endpoint, body))
+                form.write(jsonl.line(request_id, endpoint, sealing.opened(request_id, body)))
     form.write(jsonl.FORM_TAIL)
     form.seek(0)
     batches.drop_lines(batch_id, gone)

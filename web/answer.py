@@ -126,7 +126,7 @@ class Answer(Response):
 
 
 def _spread() -> float:
-    return random.uniform(*SPREAD)  # noqa: S311 - no secret
+    return random.uniform(*SPREAD)  # noqa: S311 - no secret  # nosec B311
 
 
 def _cut(environ: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tasks import flex, vault
 from tasks.errors import InvalidRequest, UnsupportedEncoding
 from tasks.models import Attempt, Group, Lane, Request
 from tasks.settings import Settings
-from web import auth, bodies, clients, parsing, relay
+from web import bodies, clients, parsing, relay, tokens
 from web.answer import Answer
 from web.waiting import Front
 
@@ -22,7 +22,7 @@ CARRIED_HEADERS = frozenset({"openai-organization", "openai-project"})
 
 def batched() -> Response:
     """Answer one request through a batch, or through the lane that it asks for."""
-    credential = auth.credential(request.headers)
+    caller = tokens.caller()
     if request.query_string or not _can_be_carried():
         return relay.relay()
     lane, max_wait = _lane(), _max_wait()
@@ -30,7 +30,8 @@ def batched() -> Response:
         # A small body could hold any number of megabytes.
         raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
     config: Settings = current_app.extensions["settings"]
-    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb)
+    advice = f"{config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows"
+    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb * 1_000_000, advice)
     parsed = parsing.parse(request.path, body)
     if parsed.background:
         return relay.relay(body=body)
@@ -39,7 +40,7 @@ def batched() -> Response:
     held = front.hold(
         Request(
             group=Group(
-                credential=vault.reference(credential),
+                credential=vault.reference(caller.credential, caller.allowance.label),
                 endpoint=request.path,
                 model=parsed.model,
                 organization=request.headers.get("OpenAI-Organization", ""),
@@ -53,8 +54,9 @@ def batched() -> Response:
             idempotency_key=request.headers.get("Idempotency-Key", ""),
             attempt=Attempt.RETRY if tries else Attempt.FIRST,
             tries=tries,
+            allowance=caller.allowance,
         ),
-        credential,
+        caller.credential,
         request.environ.get("gunicorn.socket"),
     )
     return Answer(

@@ -25,7 +25,7 @@ worker_class = "web.worker.FrontWorker"
 workers = _settings.web_processes
 # As many as there can be open files: who may wait is decided by the front, and a connection that is not
 # accepted would hang, health checks included.
-worker_connections = max(_settings.max_waiting + 1000, _hard)
+worker_connections = _hard
 backlog = 16_384
 #: Where the kernel says how many new connections one socket queues, whatever `backlog` is.
 _most_queued = Path("/proc/sys/net/core/somaxconn")

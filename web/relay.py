@@ -14,7 +14,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from tasks.settings import Settings
-from web import access_log
+from web import access_log, tokens
 from web.errors import envelope
 from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
 from web.incoming import IncomingRequest, linger
@@ -60,13 +60,14 @@ def relay(*, body: bytes | None = None) -> Response:
     if "websocket" in upgrade or (incoming.method == "GET" and request.path == "/v1/realtime"):
         message = "WebSocket connections are not relayed: connect to the upstream directly."
         return envelope(501, message, type_="invalid_request_error", code="websocket_not_supported")
+    authorization = tokens.relayed(incoming.method, _origin_form(incoming.uri))
     upstream: Upstream = current_app.extensions["upstream"]
     front: Front = current_app.extensions["front"]
     exchange = Exchange(
         incoming=incoming,
         upstream=upstream,
         target=_origin_form(incoming.uri).encode("latin-1"),
-        headers=_headers(incoming, upstream.authority, read=body is not None),
+        headers=_headers(incoming, upstream.authority, authorization, read=body is not None),
         body=body,
         draining=lambda: front.draining,
     )
@@ -100,9 +101,15 @@ def _origin_form(target: str) -> str:
     return rest[begin:] if rest[begin : begin + 1] == "/" else f"/{rest[begin:]}"
 
 
-def _headers(incoming: IncomingRequest, authority: bytes, *, read: bool) -> Headers:
-    """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own."""
-    passed = end_to_end(incoming.raw_headers, b"host", *OURS, *([b"expect"] if read else []))
+def _headers(incoming: IncomingRequest, authority: bytes, authorization: str | None, *, read: bool) -> Headers:
+    """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own.
+
+    A key of ours takes the place of the caller's token.
+    """
+    dropped = [*OURS, *([b"expect"] if read else []), *([b"authorization"] if authorization else [])]
+    passed = end_to_end(incoming.raw_headers, b"host", *dropped)
+    if authorization:
+        passed.append((b"Authorization", authorization.encode()))
     framing = [pair for pair in incoming.raw_headers if pair[0].lower() == b"transfer-encoding"]
     return [(b"Host", authority), *passed, *framing]
 

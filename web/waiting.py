@@ -125,7 +125,7 @@ class Front:
         self.alarms = Alarms()
         self.sockets = Sockets()
         # A client is an open file; some are for Redis, the upstream and health checks.
-        self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
         self.draining = False
         self.kept_alive = 0
 
@@ -242,5 +242,5 @@ class Front:
 def _draining() -> Draining:
     return Draining(
         "The proxy is restarting; your request goes on, try again.",
-        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret
+        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret  # nosec B311
     )

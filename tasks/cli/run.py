@@ -8,7 +8,7 @@ import runpy
 import typer
 from cryptography.fernet import Fernet
 
-from tasks import stack
+from tasks import access, stack
 from tasks.cli import output
 from tasks.cli.output import AsJson
 
@@ -32,6 +32,18 @@ def vault_key(json: AsJson = False) -> None:
         typer.echo(key)
 
 
+def access_token(label: str, json: AsJson = False) -> None:
+    """Make an access token, and its line for LLM_PROXY_ACCESS_TOKENS_FILE."""
+    try:
+        token, line = access.make(label)
+    except ValueError as error:
+        raise output.fail(str(error)) from None
+    if json:
+        output.as_json({"token": token, "line": line})
+    else:
+        typer.echo(f"token, for the caller:  {token}\nline, for the file:     {line}")
+
+
 def demo() -> None:
     """Show everything at work against a simulated upstream: no key, no bill."""
     if importlib.util.find_spec("tests.simulator") is None or importlib.util.find_spec("examples.demo") is None:
@@ -44,4 +56,5 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(worker)
     app.command("vault-key")(vault_key)
+    app.command("access-token")(access_token)
     app.command()(demo)

@@ -56,7 +56,7 @@ def show_request(
     found: dict[str, Any] = {name: value for name, value in record.items() if name != "idempotency"}
     stored = connections.client().get(store.RESULT_PREFIX + request_id)
     if stored:
-        reply = settle.decode(stored)
+        reply = settle.decode(stored, request_id)
         found["reply"] = {
             "status": reply.status,
             "headers": reply.headers,

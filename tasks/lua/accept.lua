@@ -5,12 +5,15 @@
 -- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
 --       after which the sweep looks whether its message is still there, what becomes of requests that
 --       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
---       delivered success may be asked for by a retry, number of groups, then per group: id, credential ref,
---       sealed credential, endpoint, model, organization, project, longest wait (s); then per request: id,
+--       delivered success may be asked for by a retry, most requests that may wait in all, most synchronous
+--       calls of a credential, number of groups, then per group: id, credential ref, sealed credential,
+--       endpoint, model, organization, project, longest wait (s), label of the access token or "" and its
+--       limits (requests per minute, requests that wait, micro-dollars per day; 0: any); then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
 --       (models.Attempt); how often its SDK says that it has tried before.
--- Returns per request: "" accepted, "conflict", "later", or the id of the request that it repeats.
+-- Returns per request: "" accepted, "conflict", "later", the id of the request that it repeats, or why it is refused:
+-- "!full", "!waiting", "!rate <ms>", "!spent <ms>" (allowances.py). What repeats another is never refused.
 --
 -- Equal requests are in a zset, so that any number of them is searched in no time; one that has no equal, as
 -- most have none, is in a string "<id> <score>", which takes half as many commands:
@@ -24,19 +27,43 @@ local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local front = tonumber(ARGV[9])
-local at = 12
-local touched, diverted, attached = {}, {}, 0
+local at = 14
+local touched, diverted, credentials, heads, sent, attached = {}, {}, {}, {}, {}, 0
+local unsettled = tonumber(redis.call('GET', prefix .. 'unsettled') or 0)
+local allowances, labels = {}, {} -- by label; label by group
 
-for _ = 1, tonumber(ARGV[11]) do
-  local id, credential = ARGV[at], ARGV[at + 1]
-  local key = prefix .. 'group:' .. id
-  redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
-  redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
-    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7])
-  redis.call('EXPIRE', key, lifetime)
-  local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
-  diverted[id] = unbatchable and ARGV[8] == 'sync'
-  at = at + 8
+local function allowance(label, per_minute, waiting, dollars)
+  local l = redis.call('HMGET', prefix .. 'label:' .. label, 'waiting', 'rate')
+  local spent = dollars > 0 and redis.call('HGET', prefix .. 'spent:' .. math.floor(now / 86400000), label)
+  return { per_minute = per_minute, most = waiting, spent = dollars > 0 and tonumber(spent or 0) >= dollars,
+    waiting = tonumber(l[1] or 0), rate = tonumber(l[2] or 0), new = 0 }
+end
+
+for _ = 1, tonumber(ARGV[13]) do
+  local id = ARGV[at]
+  heads[id], credentials[id] = at, ARGV[at + 1]
+  local label = ARGV[at + 8]
+  if label ~= '' then
+    labels[id] = label
+    allowances[label] = allowances[label]
+      or allowance(label, tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]))
+  end
+  at = at + 12
+end
+
+-- What a group's requests share, with the first one of it that is accepted: what is refused leaves nothing behind.
+local function open_group(id)
+  local h = heads[id]
+  if h then
+    heads[id] = nil
+    local key = prefix .. 'group:' .. id
+    redis.call('SET', prefix .. 'credential:' .. ARGV[h + 1], ARGV[h + 2], 'EX', lifetime)
+    redis.call('HSET', key, 'credential', ARGV[h + 1], 'endpoint', ARGV[h + 3], 'model', ARGV[h + 4],
+      'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7])
+    redis.call('EXPIRE', key, lifetime)
+    local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
+    diverted[id] = unbatchable and ARGV[8] == 'sync'
+  end
 end
 
 local living = {}
@@ -147,6 +174,32 @@ local function push(queue, queued)
 end
 
 local replies, accepted = {}, 0
+
+-- Why a new request is not accepted, or ""; then it has been taken out of its label's allowance.
+local function refusal(a)
+  if unsettled + accepted >= tonumber(ARGV[11]) then
+    return '!full'
+  end
+  if not a then
+    return ''
+  end
+  if a.spent then
+    return '!spent ' .. 86400000 - now % 86400000
+  end
+  if a.most > 0 and a.waiting + a.new >= a.most then
+    return '!waiting'
+  end
+  if a.per_minute > 0 then
+    local rate = math.max(a.rate, now) + 60000 / a.per_minute
+    if rate - now > 60001 then
+      return '!rate ' .. math.ceil(rate - now - 60000)
+    end
+    a.rate = rate
+  end
+  a.new = a.new + 1
+  return ''
+end
+
 while ARGV[at] do
   local id, group, lane, digest, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7], ARGV[at + 8]
   local attempt, tries = ARGV[at + 9], tonumber(ARGV[at + 10])
@@ -172,8 +225,13 @@ while ARGV[at] do
         end
       end
     end
+    local label = labels[group]
+    if reply == '' then
+      reply = refusal(allowances[label])
+    end
     if reply == '' then
       accepted = accepted + 1
+      open_group(group)
       local queued = ARGV[at + 3]
       if lane == 'batch' and diverted[group] then
         lane, queued = 'sync', queued:gsub('"batch%.%x+"', '"sync"')
@@ -182,6 +240,9 @@ while ARGV[at] do
       bodies[#bodies + 1] = ARGV[at + 4]
       redis.call('HSET', record, 'state', 'queued', 'owner', '', 'group', group, 'lane', lane,
         'accepted', now, 'queued', now, 'bytes', ARGV[at + 5], 'inputs', ARGV[at + 6])
+      if label then
+        redis.call('HSET', record, 'label', label)
+      end
       if attempt ~= 'key' then
         local score = front + math.floor(now / 1000) / 4294967296
         if equal then
@@ -201,7 +262,16 @@ while ARGV[at] do
       standing[#standing + 1] = now + patience
       standing[#standing + 1] = id
       if lane ~= 'batch' then
-        push('sync', queued)
+        -- As many as may be sent at the same time are queued; the others wait their turn (run.lua), or the queue would
+        -- be full of them, and another caller's behind them.
+        local waiting = prefix .. 'waiting:' .. credentials[group]
+        local before = sent[waiting] or redis.call('EXISTS', waiting) * ARGV[12]
+        if before >= tonumber(ARGV[12]) then
+          redis.call('ZADD', waiting, now, id)
+        else
+          push('sync', queued)
+        end
+        sent[waiting] = before + 1
       else
         push('batch.' .. group, queued)
         local sum = touched[group] or { 0, 0 }
@@ -230,6 +300,15 @@ for group, sum in pairs(touched) do
 end
 if accepted > 0 then
   redis.call('HINCRBY', prefix .. 'stats', 'requests_total', accepted)
+  redis.call('INCRBY', prefix .. 'unsettled', accepted)
+end
+for label, a in pairs(allowances) do
+  if a.new > 0 then
+    local key = prefix .. 'label:' .. label
+    redis.call('HINCRBY', key, 'waiting', a.new)
+    redis.call('HSET', key, 'rate', string.format('%.0f', a.rate))
+    redis.call('EXPIRE', key, lifetime)
+  end
 end
 if attached > 0 then
   redis.call('HINCRBY', prefix .. 'stats', 'attached', attached)

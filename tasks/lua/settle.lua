@@ -10,7 +10,7 @@
 local prefix, result_prefix, lifetime, host = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local replies, entry, kinds, latencies, minute, usage, failures, sum = {}, {}, {}, {}, {}, {}, {}, 0
+local replies, entry, kinds, latencies, minute, usage, failures, labels, sum = {}, {}, {}, {}, {}, {}, {}, {}, 0
 local ids, bodies, channels, payloads = {}, {}, {}, {}
 local fine, coarse = 1 / math.log(1.03), 1 / math.log(1.2)
 local groups = {}
@@ -24,7 +24,7 @@ end
 for at = 5, #ARGV, 6 do
   local id, payload, kind, reason, tokens = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'group')
+  local r = redis.call('HMGET', record, 'state', 'owner', 'accepted', 'idempotency', 'group', 'label')
   local owner = ARGV[at + 1]
   local ours = r[2] == owner and owner ~= '' or owner == 'queue' and r[1] == 'queued'
   if r[1] and r[1] ~= 'settled' and ours then
@@ -65,6 +65,9 @@ for at = 5, #ARGV, 6 do
       failures[key] = failures[key] or { n = 0, kind = kind, reason = reason, group = r[5], id = id }
       failures[key].n = failures[key].n + 1
     end
+    if r[6] then
+      labels[r[6]] = (labels[r[6]] or 0) + 1
+    end
     entry[#entry + 1] = id .. ':' .. #payload
     replies[#replies + 1] = 1
   else
@@ -91,6 +94,14 @@ if #entry > 0 then
       redis.call('HINCRBY', prefix .. 'stats', 'lane_' .. lane, n)
     end
     minute[outcome] = (minute[outcome] or 0) + n
+  end
+  if redis.call('DECRBY', prefix .. 'unsettled', #entry) <= 0 then
+    redis.call('DEL', prefix .. 'unsettled')
+  end
+  for label, n in pairs(labels) do
+    if redis.call('HINCRBY', prefix .. 'label:' .. label, 'waiting', -n) <= 0 then
+      redis.call('HDEL', prefix .. 'label:' .. label, 'waiting')
+    end
   end
   redis.call('HINCRBY', prefix .. 'stats', 'requests_ms', sum)
   for bucket, n in pairs(latencies) do

@@ -26,6 +26,9 @@ from tasks.settings import settings
 CONNECT_SECONDS = 10.0
 #: Largest error body that is kept for the callers.
 ERROR_BYTES = 1_000_000
+#: More than any object or page of a list that we ask for.
+MOST_JSON_BYTES = 16_000_000
+PIECE_BYTES = 256 * 1024
 POOL_CONNECTIONS = 100
 #: Answers that say "not now" although nothing is wrong with the request.
 RETRYABLE = frozenset({408, 409, 425, 429})
@@ -83,12 +86,24 @@ def call_json(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call whose 2xx carries a JSON object."""
     with call(method, path, **options) as response:
         try:
-            answer = msgspec.json.decode(response.content)
+            answer = msgspec.json.decode(read(response, MOST_JSON_BYTES) or b"")
         except (ValueError, RecursionError):
             answer = None
     if not isinstance(answer, dict):
         raise UpstreamTrouble(f"{method} {path}: the answer is no JSON object", in_doubt=True)
     return answer
+
+
+def read(response: requests.Response, most: int) -> bytes | None:
+    """A whole body, unpacked; None if it has more bytes than that, however few it was sent as."""
+    pieces: list[bytes] = []
+    size = 0
+    for piece in response.iter_content(PIECE_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            return None
+    return b"".join(pieces)
 
 
 def _check(response: requests.Response) -> None:

@@ -8,8 +8,10 @@ from typing import IO, Any, Final
 
 from tasks import vault
 from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.jsonl import MOST_LINE_BYTES
 from tasks.models import Group, Reply
 from tasks.providers import http
+from tasks.settle import error_reply
 
 #: Files are named by our batch id, and batches carry it, so that each can be found again.
 METADATA_KEY: Final = "llm_proxy_batch"
@@ -95,19 +97,24 @@ class OpenAI:
     def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
         """Ids of all input files of a batch of ours: more than one, when the answer to an upload was lost."""
         files = self._listed("/v1/files", since_seconds, purpose="batch", order="desc")
-        return [str(file["id"]) for file in files if file.get("filename") == input_filename(batch_id)]
+        return [_id(file) for file in files if file.get("filename") == input_filename(batch_id)]
 
     def _listed(self, path: str, since_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
         """A list, newest first, page by page, to the first item that is older."""
         after: dict[str, str] = {}
         for _ in range(LIST_PAGES):
             page = self._json("GET", path, params={"limit": 100, **query, **after})
-            items = [item for item in page.get("data") or [] if isinstance(item, dict)]
+            data = page.get("data")
+            if not isinstance(data, list):  # "not in it" would mean that a batch is created once more
+                raise UpstreamTrouble(f"GET {path}: the answer is no list", in_doubt=False)
+            items = [item for item in data if isinstance(item, dict)]
             yield from items
             created = items[-1].get("created_at") if items else 0.0
             if not page.get("has_more") or (isinstance(created, int | float) and created < since_seconds):
                 return
-            after = {"after": str(items[-1]["id"])}
+            if not items:
+                break
+            after = {"after": _id(items[-1])}
         raise UpstreamTrouble(f"GET {path}: the list does not end", in_doubt=False)
 
     @contextlib.contextmanager
@@ -116,7 +123,7 @@ class OpenAI:
         with http.call(
             "GET", f"/v1/files/{file_id}/content", headers=self._headers, deadline_seconds=TRANSFER_SECONDS
         ) as response:
-            yield response.iter_content(256 * 1024)
+            yield response.iter_content(http.PIECE_BYTES)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
@@ -131,7 +138,10 @@ class OpenAI:
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
             with http.call("POST", endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds) as response:
-                return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
+                answer = http.read(response, MOST_LINE_BYTES)
+                if answer is None:  # it was paid: asking again would pay for another one
+                    return error_reply(502, "The upstream's answer does not end.", code="answer_too_long")
+                return Reply.of_upstream(response.status_code, http.reply_headers(response), answer)
         except UpstreamRefused as error:
             return Reply.of_upstream(error.status, error.headers, error.body)
 

@@ -11,12 +11,13 @@ ROOT = Path(__file__).parents[2]
 
 #: Lowest first: a module imports only modules above it in this list.
 ORDER = [
-    "tasks", "tasks.errors", "tasks.settings", "tasks.log", "tasks.models", "tasks.message", "tasks.backoff",
-    "tasks.connections", "tasks.store", "tasks.vault", "tasks.stats", "tasks.pressure", "tasks.usage",
+    "tasks", "tasks.errors", "tasks.settings", "tasks.log", "tasks.models", "tasks.access", "tasks.message",
+    "tasks.backoff", "tasks.connections", "tasks.store", "tasks.vault", "tasks.allowances", "tasks.sealing",
+    "tasks.stats", "tasks.pressure", "tasks.usage",
     "tasks.settle", "tasks.presence", "tasks.departures", "tasks.accept", "tasks.results", "tasks.hints",
-    "tasks.batches", "tasks.leases", "tasks.stage",
-    "tasks.prices", "tasks.spending", "tasks.history", "tasks.holding", "tasks.overview", "tasks.words",
-    "tasks.alerts",
+    "tasks.batches", "tasks.leases", "tasks.turns", "tasks.stage",
+    "tasks.prices", "tasks.spending", "tasks.history", "tasks.holding", "tasks.overview", "tasks.budgets",
+    "tasks.words", "tasks.alerts",
     "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
     "tasks.providers", "tasks.providers.http", "tasks.providers.openai",
     "tasks.control", "tasks.rest", "tasks.cleaning",
@@ -25,12 +26,12 @@ ORDER = [
     "tasks.supervisor", "tasks.embedded_redis", "tasks.stack",
     "tasks.cli", "tasks.cli.output", "tasks.cli.run", "tasks.cli.show", "tasks.cli.change", "tasks.cli.doctor",
     "tasks.cli.app", "tasks.__main__",
-    "web", "web.errors", "web.auth", "web.access", "web.access_log",
+    "web", "web.errors", "web.auth", "web.access", "web.tokens", "web.access_log",
     "web.parsing", "web.sse", "web.replies", "web.clients", "web.bodies",
     "web.alarms", "web.sockets", "web.waiting", "web.answer",
     "web.incoming", "web.upstream", "web.exchange", "web.relay",
     "web.api", "web.stats", "web.metric_table", "web.metrics", "web.plots", "web.dashboard", "web.health",
-    "web.webhooks", "web.app", "web.worker", "web.gunicorn.conf",
+    "web.webhooks", "web.openapi", "web.app", "web.worker", "web.gunicorn.conf",
 ]  # fmt: skip
 #: The front never sees a stage.
 STAGES = {"tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper"}
