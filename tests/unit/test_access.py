@@ -87,7 +87,7 @@ def test_a_token_is_made_with_the_line_that_opens_to_it(tmp_path: Path, capsys: 
 
 
 def test_a_label_with_odd_characters_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["access-token", "a b"]) == 2
+    assert main(["access-token", "a b"]) == 1
     assert "label" in capsys.readouterr().err
 
 
