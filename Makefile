@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test browser clients chaos soak fuzz screenshots lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 
 screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state
+
+bench: $(VENV)/dev  ## how fast, how small (RUNS=5, ONLY="1000 20000", OUTPUT=file); an hour for five runs of everything
+	@$(BIN)/python -m tests.bench --runs $(or $(RUNS),1) $(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT))
 
 fuzz: $(VENV)/dev .fuzz/ready  ## ten minutes of random input for each parser and endpoint of ours (SECONDS=…, SEED=…)
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \

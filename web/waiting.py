@@ -153,13 +153,14 @@ class Front:
         self.start()
         until = time.monotonic() + self._config.request_deadline_seconds + DEADLINE_MARGIN_SECONDS
         # Registered before it can be settled; under its own id even if it turns out to be a repetition.
-        held = Held(self, request, self._results.register(request.id), until)
+        caller = request.group.credential
+        held = Held(self, request, self._results.register(request.id, caller), until)
         self._held[held.waiter] = held
         try:
             held.task_id = self._accept(request, credential, sock)
             if held.task_id != request.id:
                 self._forget(held)
-                held.waiter = self._results.register(held.task_id)
+                held.waiter = self._results.register(held.task_id, caller)
                 self._held[held.waiter] = held
                 self._results.look(held.task_id)
             if self.draining:

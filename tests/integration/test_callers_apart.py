@@ -1,4 +1,4 @@
-"""Two callers with keys of their own: neither gets, repeats or joins what is the other's (tokens: test_tokens)."""
+"""Two callers with keys of their own: neither gets, repeats or joins what is the other's."""
 
 from __future__ import annotations
 
