@@ -45,10 +45,17 @@ def _figures(*names: str) -> dict[str, Any]:
     return {"type": "object", "required": list(names), "properties": dict.fromkeys(names, NUMBER)}
 
 
+def _page(summary: str, media_type: str) -> dict[str, Any]:
+    shown = {"description": "as it is", "content": {media_type: {"schema": {"type": "string"}}}}
+    refused = {"description": GUARDED}
+    return {"get": {"summary": summary, "responses": {"200": shown, "401": refused, "503": _error("Redis is away")}}}
+
+
 def _get(summary: str, schema: dict[str, Any], **more: dict[str, Any]) -> dict[str, Any]:
     return {"get": {"summary": summary, "responses": {"200": _answer(schema, "as it is"), **more}}}
 
 
+GUARDED: Final = "LLM_PROXY_STATS_TOKEN is set, and was not brought"
 STATS: Final = {
     "type": "object",
     "required": ["requests", "batches"],
@@ -83,7 +90,10 @@ WEBHOOK: Final = {
 PATHS: Final[dict[str, Any]] = {
     "/healthz": _get("This process runs", STATUS),
     "/readyz": _get("It may be sent traffic", STATUS, **{"503": _error("Redis is away, or it is going away")}),
-    "/stats": _get("Figures of all processes", STATS, **{"503": _error("Redis is away")}),
+    "/stats": _get("Figures of all processes", STATS, **{"401": _error(GUARDED), "503": _error("Redis is away")}),
+    "/metrics": _page("The same for Prometheus", "text/plain"),
+    "/dashboard": _page("The same for people; what it loads is below it", "text/html"),
+    "/dashboard/figures": _page("The part of the page that changes", "text/html"),
     "/openapi.json": _get("This description", OBJECT),
     webhooks.PATH: WEBHOOK,
 }

@@ -43,6 +43,8 @@ for at = 5, #ARGV, 6 do
       if q[1] == 'batch' then -- its message is dropped when it is met
         redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_bytes', -q[2])
         redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_inputs', -q[3])
+      else -- nobody is to be called who has been answered
+        redis.call('ZREM', prefix .. 'waiting:' .. (group_of(r[5])[3] or ''), id)
       end
     end
     local took = math.max(0, now - r[3])

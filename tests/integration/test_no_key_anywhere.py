@@ -24,7 +24,7 @@ from tests.simulator.server import Simulator, serve
 
 CHAT = "/v1/chat/completions"
 #: Of the front, what shows how it goes. Whoever adds such a page adds it here.
-PATHS = ("/stats", "/healthz", "/readyz")
+PATHS = ("/stats", "/stats?by=credential", "/metrics", "/dashboard", "/dashboard/figures", "/healthz", "/readyz")
 FLOWER = (
     "/api/tasks?limit=10000", "/api/workers?refresh=1", "/api/queues/length", "/tasks", "/workers", "/broker"
 )  # fmt: skip
