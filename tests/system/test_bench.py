@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,5 +16,7 @@ def test_a_measurement_is_written_as_a_table_with_its_goal(tmp_path: Path) -> No
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "memory of Redis per request, kB | **2." in tables.read_text()
+    row = re.search(r"memory of Redis per request, kB \| \*\*([\d.]+)\*\* \(≤ 2.614(, MISSED)?\)", tables.read_text())
+    assert row, done.stdout + done.stderr
+    assert 1 < float(row[1]) < 4  # the body alone is one
+    assert done.returncode == bool(row[2])
