@@ -176,7 +176,7 @@ def _entry(request: Request, credential: str) -> _Entry:
         group_id,
         (
             group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
-            group.organization, group.project, group.max_wait_seconds,
+            group.organization, group.project, group.max_wait_seconds, group.provider, group.extra,
         ),
         (
             request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,

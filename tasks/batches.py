@@ -138,6 +138,8 @@ def from_record(batch_id: str, flat: Sequence[bytes]) -> Batch:
     group = Group(
         **{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")},
         max_wait_seconds=float(record.get("max_wait", 0)),
+        provider=record.get("provider", "openai"),
+        extra=record.get("extra", ""),
     )
     rest: dict[str, Any] = {name: int(record.get(name, 0)) for name in NUMBER_FIELDS}
     rest |= {name: record.get(name, "") for name in TEXT_FIELDS}

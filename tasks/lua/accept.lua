@@ -6,7 +6,7 @@
 --       after which the sweep looks whether its message is still there, what becomes of requests that
 --       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
 --       delivered success may be asked for by a retry, number of groups, then per group: id, credential ref,
---       sealed credential, endpoint, model, organization, project, longest wait (s); then per request: id,
+--       sealed credential, endpoint, model, organization, project, longest wait (s), provider, extra; then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
 --       (models.Attempt); how often its SDK says that it has tried before.
@@ -31,11 +31,12 @@ for _ = 1, tonumber(ARGV[11]) do
   local key = prefix .. 'group:' .. id
   redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
   redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
-    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7])
+    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7],
+    'provider', ARGV[at + 8], 'extra', ARGV[at + 9])
   redis.call('EXPIRE', key, lifetime)
   local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
   diverted[id] = unbatchable and ARGV[8] == 'sync'
-  at = at + 8
+  at = at + 10
 end
 
 local living = {}

@@ -26,7 +26,7 @@ if queued == 0 then
   return 0
 end
 local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organization', 'project', 'max_wait',
-  'queued_bytes', 'queued_inputs', 'not_before')
+  'queued_bytes', 'queued_inputs', 'not_before', 'provider', 'extra')
 if not g[2] then
   return 0 -- nothing is touched that could not be sent
 end
@@ -136,7 +136,7 @@ end
 if count > 0 then
   redis.call('HSET', prefix .. 'batch:' .. batch, 'state', 'claimed', 'group', group, 'count', count, 'bytes', bytes,
     'claimed', now, 'oldest', oldest, 'quota', quota, 'credential', g[1], 'endpoint', g[2], 'model', g[3],
-    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0)
+    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0, 'provider', g[10] or 'openai', 'extra', g[11] or '')
   redis.call('ZADD', prefix .. 'batches', now + ARGV[8], batch)
   redis.call('HINCRBY', prefix .. 'stats', 'batches_total', 1)
   if not late then

@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from tasks import vault
+from tasks import flex, jsonl, vault
+from tasks.batches import Batch
 from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.jsonl import ResultLine
 from tasks.models import Group, Reply
 from tasks.providers import http
 
@@ -23,9 +25,6 @@ TRANSFER_SECONDS: Final = 1800.0
 #: A day of the most batches that an account may create.
 LIST_PAGES: Final = 500
 
-TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-RUNNING: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
-
 
 def input_filename(batch_id: str) -> str:
     """The name of a batch's input file."""
@@ -40,7 +39,12 @@ class OpenAI:
         VaultError: it cannot be opened until the operator restores the vault key.
     """
 
+    uploads = True
+    separator = b""
+    tail = jsonl.FORM_TAIL
+
     def __init__(self, group: Group) -> None:
+        self._endpoint = group.endpoint
         self._headers = {"Authorization": vault.open_sealed(group.credential)}
         if group.organization:
             self._headers["OpenAI-Organization"] = group.organization
@@ -54,22 +58,46 @@ class OpenAI:
         options.setdefault("deadline_seconds", CALL_SECONDS)
         return http.call_json(method, path, headers=self._headers, **options)
 
-    def upload(self, form: IO[bytes], content_type: str) -> str:
-        """Upload a multipart form that holds the input file; returns the file's id."""
-        headers = {**self._headers, "Content-Type": content_type}
+    @property
+    def doubt_seconds(self) -> float:
+        """A "create" is over with its call."""
+        return CALL_SECONDS
+
+    def head(self, batch: Batch) -> bytes:
+        """The multipart form up to the file."""
+        return jsonl.form_head(
+            input_filename(batch.id),
+            {
+                "purpose": "batch",
+                "expires_after[anchor]": "created_at",
+                "expires_after[seconds]": str(FILE_LIFETIME_SECONDS),
+            },
+        )
+
+    def line(self, request_id: str, body: bytes) -> bytes:
+        """One line of the input file."""
+        return jsonl.line(request_id, self._endpoint, body)
+
+    def parse(self, text: bytes) -> ResultLine:
+        """A line of an output or error file."""
+        return jsonl.parse_result(text)
+
+    def upload(self, form: IO[bytes]) -> str:
+        """Upload the form; returns the file's id."""
+        headers = {**self._headers, "Content-Type": jsonl.CONTENT_TYPE}
         answer = http.call_json("POST", "/v1/files", headers=headers, data=form, deadline_seconds=TRANSFER_SECONDS)
         return _id(answer)
 
-    def create(self, batch_id: str, input_file: str, endpoint: str) -> str:
+    def create(self, batch: Batch, form: IO[bytes]) -> str:
         """Create the batch, whose `metadata` carries our own id; returns the upstream's."""
         answer = self._json(
             "POST",
             "/v1/batches",
             json={
-                "input_file_id": input_file,
-                "endpoint": endpoint,
+                "input_file_id": batch.input_file,
+                "endpoint": self._endpoint,
                 "completion_window": COMPLETION_WINDOW,
-                "metadata": {METADATA_KEY: batch_id},
+                "metadata": {METADATA_KEY: batch.id},
                 "output_expires_after": {"anchor": "created_at", "seconds": FILE_LIFETIME_SECONDS},
             },
         )
@@ -83,19 +111,19 @@ class OpenAI:
         """Ask the upstream to stop the batch; the batch as it is then."""
         return self._json("POST", f"/v1/batches/{upstream_id}/cancel")
 
-    def find(self, batch_id: str, input_file: str, since_seconds: float) -> str | None:
-        """The upstream's id of our batch, if it has one that was created after `since_seconds` (Unix time)."""
-        for batch in self._listed("/v1/batches", since_seconds):
-            metadata = batch.get("metadata")
-            ours = isinstance(metadata, dict) and metadata.get(METADATA_KEY) == batch_id
-            if ours or (input_file and batch.get("input_file_id") == input_file):
-                return _id(batch)
+    def find(self, batch: Batch) -> str | None:
+        """The upstream's id of our batch, if it has one."""
+        for listed in self._listed("/v1/batches", batch.since_seconds):
+            metadata = listed.get("metadata")
+            ours = isinstance(metadata, dict) and metadata.get(METADATA_KEY) == batch.id
+            if ours or (batch.input_file and listed.get("input_file_id") == batch.input_file):
+                return _id(listed)
         return None
 
-    def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
+    def find_input_files(self, batch: Batch) -> list[str]:
         """Ids of all input files of a batch of ours: more than one, when the answer to an upload was lost."""
-        files = self._listed("/v1/files", since_seconds, purpose="batch", order="desc")
-        return [str(file["id"]) for file in files if file.get("filename") == input_filename(batch_id)]
+        files = self._listed("/v1/files", batch.since_seconds, purpose="batch", order="desc")
+        return [str(file["id"]) for file in files if file.get("filename") == input_filename(batch.id)]
 
     def _listed(self, path: str, since_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
         """A list, newest first, page by page, to the first item that is older."""
@@ -126,11 +154,17 @@ class OpenAI:
             if error.status != 404:
                 raise
 
-    def send(self, endpoint: str, body: bytes, timeout_seconds: float) -> Reply:
+    def flex(self, body: bytes) -> bytes | None:
+        """The body that asks for flex processing."""
+        return flex.body(self._endpoint, body)
+
+    def send(self, body: bytes, timeout_seconds: float) -> Reply:
         """One request, synchronously; every answer but 408, 409, 429 and 5xx is final."""
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
-            with http.call("POST", endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds) as response:
+            with http.call(
+                "POST", self._endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds
+            ) as response:
                 return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
         except UpstreamRefused as error:
             return Reply.of_upstream(error.status, error.headers, error.body)

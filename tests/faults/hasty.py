@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from tasks import backoff, batches, delivery, leases, store, submission
+from tasks import backoff, batches, delivery, leases, store
 from tasks.providers import openai
 
 SHORTENED = (
@@ -14,7 +14,6 @@ SHORTENED = (
     (batches, "SLACK_SECONDS", 0.7),
     (store, "PATIENCE_SECONDS", 0.7),
     (openai, "CALL_SECONDS", 1.0),
-    (submission, "CALL_SECONDS", 1.0),
     (delivery, "READ_AGAIN_SECONDS", 0.3),
 )
 
