@@ -66,7 +66,7 @@ def _upload_and_create(held: Lease, upstream: Upstream) -> None:
                 # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
                 held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
                 _write_form(form, upstream, batch)
-                held.advance(BatchState.UPLOADING, input_file=upstream.upload(form))
+                held.advance(BatchState.UPLOADING, input_file=upstream.upload(form, batch))
             held.advance(BatchState.CREATING, create_at=store.now_ms())
             upstream_id = upstream.create(held.batch, form)
     except UpstreamRefused as error:

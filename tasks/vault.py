@@ -23,9 +23,10 @@ CACHE_SIZE = 4096
 SECRET_LENGTH = 48
 
 
-def reference(credential: str) -> str:
-    """24 hex digits that stand for the credential."""
-    return blake2b(credential.encode(), digest_size=12, person=b"lp-credential").hexdigest()
+def reference(credential: str, provider: str = "openai") -> str:
+    """24 hex digits that stand for the credential at a provider: the same key elsewhere is another account."""
+    text = credential if provider == "openai" else f"{provider}\0{credential}"
+    return blake2b(text.encode(), digest_size=12, person=b"lp-credential").hexdigest()
 
 
 def build(config: Settings) -> MultiFernet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from tasks import pressure, vault
+from tasks.providers import catalogue
 from tasks.settings import Settings, settings
 from web import api, errors, health, relay, stats, webhooks
 from web.waiting import Front
@@ -22,9 +23,11 @@ def create_app(config: Settings | None = None) -> Flask:
     app = Flask("llm-proxy", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["settings"] = config
+    app.extensions["providers"] = catalogue.build(config)
     app.extensions["front"] = Front(config)
     errors.register(app)
-    for module in (api, stats, health, webhooks):
+    for module in (stats, health, webhooks):
         app.register_blueprint(module.bp)
+    api.register(app)
     relay.register(app)
     return app

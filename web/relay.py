@@ -12,7 +12,11 @@ from typing import Any, Final
 from flask import Flask, Response, current_app, request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from tasks.settings import Settings
+from tasks.errors import UnknownPath
+from tasks.providers import catalogue
+from tasks.providers.catalogue import Provider, Providers
+from tasks.settings import Settings, variable
+from web import shapes
 from web.errors import envelope
 from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
 from web.incoming import IncomingRequest, linger
@@ -35,7 +39,12 @@ class Relayed(Response):
 def register(app: Flask) -> None:
     """Relay every path and every method that nothing else answers."""
     config: Settings = app.extensions["settings"]
-    app.extensions["upstream"] = Upstream(config)
+    known: Providers = app.extensions["providers"]
+    app.extensions["upstreams"] = {
+        provider.name: Upstream(provider.base_url, config.upstream_timeout_seconds)
+        for provider in known.values()
+        if provider.open
+    }
     app.before_request(_dispatch)
 
 
@@ -52,18 +61,23 @@ def relay(*, body: bytes | None = None) -> Response:
         body: what the front has read of it already, all of it.
     """
     incoming = _incoming()
+    target = _origin_form(incoming.uri)
+    provider = catalogue.mounted(current_app.extensions["providers"], target.partition("?")[0])
+    if not provider.open:
+        name = variable("providers_file")
+        raise UnknownPath(f"The provider {provider.name} is closed: give it a base_url in the file of {name}.")
     upgrade = request.headers.get("Upgrade", "").lower()
     if incoming.method == "CONNECT":
         return envelope(405, "This is no proxy for CONNECT.", type_="invalid_request_error", code="method_not_allowed")
     if "websocket" in upgrade or (incoming.method == "GET" and request.path == "/v1/realtime"):
         message = "WebSocket connections are not relayed: connect to the upstream directly."
         return envelope(501, message, type_="invalid_request_error", code="websocket_not_supported")
-    upstream: Upstream = current_app.extensions["upstream"]
+    upstream: Upstream = current_app.extensions["upstreams"][provider.name]
     front: Front = current_app.extensions["front"]
     exchange = Exchange(
         incoming=incoming,
         upstream=upstream,
-        target=_origin_form(incoming.uri).encode("latin-1"),
+        target=(upstream.path + target.removeprefix(provider.mount)).encode("latin-1"),
         headers=_headers(incoming, upstream.authority, read=body is not None),
         body=body,
         draining=lambda: front.draining,
@@ -71,10 +85,10 @@ def relay(*, body: bytes | None = None) -> Response:
     try:
         exchange.run()
     except TimeoutError:
-        return _lingering(504, "The upstream did not answer in time.", "upstream_timeout")
+        return _lingering(provider, 504, "The upstream did not answer in time.", "upstream_timeout")
     except (OSError, UpstreamLost) as error:
         logger.warning("relay: %s", type(error.__cause__ or error).__name__)
-        return _lingering(502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
+        return _lingering(provider, 502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
     return Relayed()
 
 
@@ -98,9 +112,9 @@ def _headers(incoming: IncomingRequest, authority: bytes, *, read: bool) -> Head
     return [(b"Host", authority), *passed, *framing]
 
 
-def _lingering(status: int, message: str, code: str) -> Response:
+def _lingering(provider: Provider, status: int, message: str, code: str) -> Response:
     """An error of ours, which a caller may meet while it is still sending its body."""
-    response = envelope(status, message, type_="server_error", code=code)
+    response = shapes.shape(envelope(status, message, type_="server_error", code=code), provider.dialect)
     incoming = _incoming()
     if not incoming.body.ended:
         incoming.force_close()

@@ -41,8 +41,8 @@ class Upstream(Protocol):
     def line(self, request_id: str, body: bytes) -> bytes:
         """A request as it is written for a batch; the body's bytes are the caller's."""
 
-    def upload(self, form: IO[bytes]) -> str:
-        """Upload what was written; returns the file's id."""
+    def upload(self, form: IO[bytes], batch: Batch) -> str:
+        """Upload what was written, under a name with our id; returns the file's."""
 
     def create(self, batch: Batch, form: IO[bytes]) -> str:
         """Create the batch, marked with our own id where that is possible; returns the upstream's.

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
+from tasks.errors import SettingsError
 from tasks.models import Group
+from tasks.providers.anthropic import Anthropic
+from tasks.providers.catalogue import Provider, providers
 from tasks.providers.dialect import Upstream
+from tasks.providers.gemini import Gemini
 from tasks.providers.openai import OpenAI
+
+DIALECTS: Final[dict[str, Callable[[Group, Provider], Upstream]]] = {
+    "openai": OpenAI,
+    "anthropic": Anthropic,
+    "gemini": Gemini,
+}
 
 
 def upstream(group: Group) -> Upstream:
     """The upstream as this group sees it.
 
     Raises:
+        SettingsError: its provider is in no file any more.
         CredentialGone: there is no credential any more.
         VaultError: it cannot be opened until the operator restores the vault key.
     """
-    return OpenAI(group)
+    provider = providers().get(group.provider)
+    if provider is None or not provider.open:
+        raise SettingsError(f"the provider {group.provider} is not open any more, and has batches in flight")
+    return DIALECTS[provider.dialect](group, provider)
