@@ -15,6 +15,7 @@ from tasks.errors import NotOurTurn, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
 from tasks.models import BatchState
 from tasks.providers import registry
+from tasks.providers.catalogue import providers
 from tasks.providers.dialect import RUNNING, TERMINAL, Upstream
 from tasks.settings import settings
 
@@ -135,10 +136,11 @@ def age_seconds(batch: Batch, now_ms: int) -> float:
 def pause_seconds(batch: Batch, status: str, now_ms: int) -> float:
     """A twentieth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
     config = settings()
+    bears = providers()[batch.group.provider].poll_min_seconds
     most = config.poll_max_seconds
     if status == "validating":
         most = max(config.poll_min_seconds, VALIDATING_SECONDS)
     elif batch.cancel_at:
         most = max(config.poll_min_seconds, CANCELLING_SECONDS)
     pause = min(most, max(config.poll_min_seconds, age_seconds(batch, now_ms) * PAUSE_PER_AGE))
-    return min(pause, batch.seconds_left(now_ms) + 0.05)
+    return min(max(pause, bears), batch.seconds_left(now_ms) + 0.05)

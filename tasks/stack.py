@@ -19,6 +19,7 @@ from cryptography.fernet import Fernet
 
 from tasks import embedded_redis, vault
 from tasks.errors import SettingsError
+from tasks.providers import catalogue
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
 
@@ -63,9 +64,10 @@ def run_workers() -> int:
     """All lanes, as one process type: what `python -m tasks worker` runs.
 
     Raises:
-        SettingsError: there is no vault key.
+        SettingsError: there is no vault key, or the providers file is wrong.
     """
     vault.build(settings())
+    catalogue.build(settings())
     return Supervisor([_program(f"worker-{lane}", worker(lane), stop_seconds=20) for lane in LANES]).run()
 
 
@@ -88,6 +90,7 @@ def run_all() -> int:
                 )
             )
         vault.build(config)  # refuses to start without keys, before anything runs
+        catalogue.build(config)
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))

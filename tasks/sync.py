@@ -10,7 +10,7 @@ import logging
 import time
 
 from tasks import backoff, batches, connections, flex, leases, message, settle, stage, store
-from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, NotOurTurn, SettingsError, StoreUnavailable, UpstreamTrouble, VaultError
 from tasks.models import Group, Lane, Reply, new_id
 from tasks.providers import registry
 from tasks.providers.dialect import Upstream
@@ -56,8 +56,8 @@ def send(request_id: str) -> float | None:
         if int(failures) + 1 < settings().max_line_attempts:
             return _again(request_id, token, credential, int(failures), error)
         reply = _last_word(error)
-    except VaultError as error:
-        logger.error("%s waits for the vault key: %s", request_id, error)
+    except (VaultError, SettingsError) as error:
+        logger.error("%s waits for the operator: %s", request_id, error)
         settle.release(request_id, token, stage.VAULT_SECONDS, counter="")
         return stage.VAULT_SECONDS
     except CredentialGone as error:

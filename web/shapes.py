@@ -16,6 +16,8 @@ def provider() -> Provider:
 
 def shape(response: Response, dialect: str) -> Response:
     """The response, its body told anew if it is an error of ours."""
+    if dialect == "anthropic" and "x-request-id" in response.headers:
+        response.headers.setdefault("request-id", response.headers["x-request-id"])  # as its SDK calls it
     if response.status_code >= 400 and dialect in envelopes.WRITERS:
         response.set_data(envelopes.shaped(dialect, response.status_code, response.get_data()))
     return response

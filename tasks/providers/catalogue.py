@@ -75,6 +75,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fields: where the batch object has what is elsewhere called otherwise: see FIELDS; dots go deeper.
         statuses: status strings, in lower case, that are OpenAI's under another name.
         list_query: query parameters of the list of batches.
+        poll_min_seconds: the shortest pause between two looks that the provider bears.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fields: dict[str, str] = {}
     statuses: dict[str, str] = {}
     list_query: dict[str, str | int] = msgspec.field(default_factory=lambda: {"limit": 100})
+    poll_min_seconds: float = 0.0
 
     @property
     def open(self) -> bool:

@@ -56,6 +56,8 @@ def own_file(vendors: Vendors) -> str:
             lines.append(
                 f'[{name}]\nbase_url = "{vendors.url}/{name}/v1beta/openai"\nfiles_url = "{vendors.url}/{name}"'
             )
+        elif name == "together":
+            lines.append(f'[{name}]\nbase_url = "{vendors.url}/{name}"\npoll_min_seconds = 0')
         elif name != "acme":
             lines.append(f'[{name}]\nbase_url = "{vendors.url}/{name}"')
     return "\n".join(lines) + ACME.format(url=vendors.url)

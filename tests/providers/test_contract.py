@@ -66,6 +66,19 @@ def test_a_batch_that_fails_its_validation_fails_its_requests_and_nobody_is_paid
     assert not caller.vendor.paid
 
 
+def test_a_full_queue_is_waited_for(caller: Caller) -> None:
+    full = {"gemini": {"code": 8, "message": "Resource exhausted"}}
+    error = full.get(caller.name, {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"})
+    if caller.name == "anthropic":  # says so when a batch is created
+        caller.vendor.trouble.append((create_call(caller), "before-429"))
+    else:
+        caller.vendor.ends.append(End("failed", error=error))
+
+    assert caller.said(caller.ask("patient")) == "echo:patient"
+    assert caller.created() == 2
+    assert caller.vendor.paid == {"patient": 1}
+
+
 def test_an_expired_batch_gives_what_it_has_and_the_rest_travels_again(caller: Caller) -> None:
     asked = texts(caller, 4)
     # Of an expired batch of Gemini's nothing is left.

@@ -106,7 +106,7 @@ def blueprint(vendor: Vendor, wire: Wire) -> Blueprint:
     def key() -> str:
         for name in wire.auth:
             if value := request.headers.get(name):
-                return value
+                return value.removeprefix("Bearer ")
         return ""
 
     @bp.before_request
