@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 from flask import Flask, Response, current_app, request
@@ -23,20 +24,23 @@ def register(app: Flask) -> None:
     """Serve the batched endpoints of every provider that is open."""
     known: Providers = app.extensions["providers"]
     for provider in known.values():
-        for endpoint in provider.endpoints if provider.open else ():
-            rule = provider.mount + provider.operation(endpoint, "<model>")
-            view = functools.partial(batched, provider, endpoint)
+        for endpoint, root in itertools.product(provider.endpoints, (provider.root, *provider.roots)):
+            if not provider.open:
+                continue
+            rule = provider.mount + provider.operation(endpoint, "<model>", root)
+            view = functools.partial(batched, provider, endpoint, root if root != provider.root else "")
             app.add_url_rule(rule, rule, view, methods=["POST"], provide_automatic_options=False)
 
 
-def batched(provider: Provider, endpoint: str, model: str = "") -> Response:
+def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Response:
     """Answer one request through a batch, or through the lane that it asks for.
 
     Args:
+        root: that it came by, if it is not the provider's first.
         model: as the path has it, where it does.
     """
     credential = auth.credential(_headers(provider), provider.auth)
-    extra = carrying.carried(provider, request.headers, request.args)
+    extra = carrying.carried(provider, request.headers, request.args, root)
     if extra is None:
         return relay.relay()
     lane, max_wait = _lane(provider, endpoint), _max_wait()

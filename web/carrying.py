@@ -20,7 +20,7 @@ PLACED: Final = frozenset({
 })  # fmt: skip
 
 
-def carried(provider: Provider, headers: Headers, query: MultiDict[str, str]) -> Extra | None:
+def carried(provider: Provider, headers: Headers, query: MultiDict[str, str], root: str = "") -> Extra | None:
     """What all lines of its batch must share with this call; None if it has what no batch carries."""
     prefix = PREFIX[provider.dialect]
     names = {name.lower() for name in headers.keys()}
@@ -32,4 +32,5 @@ def carried(provider: Provider, headers: Headers, query: MultiDict[str, str]) ->
     return Extra(
         headers={name: headers[name] for name in provider.headers if name in names},
         query={name: query[name] for name in provider.query if name in query},
+        root=root,
     )

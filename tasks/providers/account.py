@@ -28,10 +28,11 @@ class Extra(msgspec.Struct, frozen=True):
 
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
+    root: str = ""  # that they came by, if it is not the provider's first
 
     def encode(self) -> str:
         """The text: equal for equal contents, empty for none."""
-        return msgspec.json.encode(self, order="sorted").decode() if self.headers or self.query else ""
+        return msgspec.json.encode(self, order="sorted").decode() if self.headers or self.query or self.root else ""
 
 
 class Account:
@@ -45,6 +46,7 @@ class Account:
     def __init__(self, group: Group, provider: Provider) -> None:
         extra = msgspec.json.decode(group.extra, type=Extra) if group.extra else Extra()
         self.provider = provider
+        self.root = extra.root or provider.root
         self.key = vault.open_sealed(group.credential)
         self.headers = {**auth_headers(self.key), **extra.headers}
         if group.organization:
@@ -63,7 +65,7 @@ class Account:
         options.setdefault("deadline_seconds", call_seconds())
         return http.call(
             method,
-            self.provider.root + operation + self._query,
+            self.root + operation + self._query,
             base=self.provider.base_url,
             headers={**self.headers, **(headers or {})},
             **options,
@@ -74,25 +76,34 @@ class Account:
         with self.call(method, operation, **options) as response:
             return http.json_object(response, f"{method} {operation}")
 
-    def listed(self, operation: str, since_seconds: float, **query: str | int) -> Iterator[dict[str, Any]]:
-        """A list in OpenAI's pages, newest first, to the first item that is older."""
-        after: dict[str, str] = {}
-        for _ in range(LIST_PAGES):
+    def listed(
+        self, operation: str, since_seconds: float, *, numbered: str = "", **query: str | int
+    ) -> Iterator[dict[str, Any]]:
+        """A list, newest first, to the first page that ends with something older.
+
+        Args:
+            numbered: the parameter that numbers its pages from 0; else they follow by `after`.
+        """
+        after: dict[str, str | int] = {}
+        for number in range(LIST_PAGES):
+            if numbered:
+                after = {numbered: number}
             page = self.json("GET", operation, params={**query, **after})
             items = [item for item in page.get("data") or [] if isinstance(item, dict)]
             yield from items
             created = unix_seconds(items[-1].get("created_at")) if items else 0.0
-            if not page.get("has_more") or (created is not None and created < since_seconds):
+            more = numbered or page.get("has_more")
+            if not items or not more or (created is not None and created < since_seconds):
                 return
             after = {"after": str(items[-1]["id"])}
         raise UpstreamTrouble(f"GET {operation}: the list does not end", in_doubt=False)
 
-    def send(self, path: str, body: bytes, timeout_seconds: float) -> Reply:
+    def send(self, group: Group, body: bytes, timeout_seconds: float) -> Reply:
         """One request, synchronously; every answer but 408, 409, 429 and 5xx is final."""
         try:
             with http.call(
                 "POST",
-                path + self._query,
+                self.provider.operation(group.endpoint, group.model, self.root) + self._query,
                 base=self.provider.base_url,
                 headers={**self.headers, "Content-Type": "application/json"},
                 data=body,

@@ -81,6 +81,7 @@ class Anthropic:
     tail = b"]}"
 
     def __init__(self, group: Group, provider: Provider) -> None:
+        self._group = group
         self._account = Account(group, provider)
 
     def __repr__(self) -> str:
@@ -201,7 +202,7 @@ class Anthropic:
 
     def send(self, body: bytes, timeout_seconds: float) -> Reply:
         """One request, synchronously."""
-        return self._account.send(f"{self._account.provider.root}/messages", body, timeout_seconds)
+        return self._account.send(self._group, body, timeout_seconds)
 
 
 def _read(answer: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         mount: the path under which the proxy serves it.
         base_url: what stands in place of `mount` at the provider; empty: it is closed.
         root: path between `mount` and an operation such as /files.
+        roots: others that are served as well, such as another version: what comes by one goes by it.
         endpoints: what is batched; everything else is relayed.
         path: where an endpoint is found after `mount` and `root`, from {endpoint} (without /v1) and {model}.
         auth: request headers that may carry the caller's key, the first one that is there.
@@ -75,6 +76,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fields: where the batch object has what is elsewhere called otherwise: see FIELDS; dots go deeper.
         statuses: status strings, in lower case, that are OpenAI's under another name.
         list_query: query parameters of the list of batches.
+        list_page: the parameter that numbers a list's pages from 0, where they do not follow by `after`.
         poll_min_seconds: the shortest pause between two looks that the provider bears.
     """
 
@@ -83,6 +85,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dialect: Literal["openai", "anthropic", "gemini"] = "openai"
     base_url: str = ""
     root: str = ""
+    roots: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ("/v1/chat/completions",)
     path: str = "{endpoint}"
     auth: tuple[str, ...] = ("authorization",)
@@ -104,6 +107,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fields: dict[str, str] = {}
     statuses: dict[str, str] = {}
     list_query: dict[str, str | int] = msgspec.field(default_factory=lambda: {"limit": 100})
+    list_page: str = ""
     poll_min_seconds: float = 0.0
 
     @property
@@ -111,9 +115,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Whether it has an address."""
         return bool(self.base_url)
 
-    def operation(self, endpoint: str, model: str) -> str:
+    def operation(self, endpoint: str, model: str, root: str) -> str:
         """The path of an endpoint, after `base_url`."""
-        return self.root + self.path.format(endpoint=endpoint.removeprefix("/v1"), model=model)
+        return root + self.path.format(endpoint=endpoint.removeprefix("/v1"), model=model)
 
     def field(self, name: str) -> str:
         """Where a batch object has it."""

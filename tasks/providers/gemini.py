@@ -76,7 +76,7 @@ class Gemini:
     def __init__(self, group: Group, provider: Provider) -> None:
         self._group = group
         self._account = Account(group, provider)
-        self._files = google.Files(provider.base_url, self._account.headers)
+        self._files = google.Files(provider.base_url, self._account.headers, self._account.root)
         self._parts: dict[str, dict[int, bytes]] = {}
 
     def __repr__(self) -> str:
@@ -161,8 +161,7 @@ class Gemini:
 
     def send(self, body: bytes, timeout_seconds: float) -> Reply:
         """One request, synchronously."""
-        path = self._account.provider.operation(self._group.endpoint, self._group.model)
-        return self._account.send(path, body, timeout_seconds)
+        return self._account.send(self._group, body, timeout_seconds)
 
 
 def _line(key: str, body: bytes) -> bytes:
@@ -203,7 +202,16 @@ def _read(operation: dict[str, Any]) -> dict[str, Any]:
         "status": status,
         "output_file_id": output,
         "errors": [_reason(error)] if isinstance(error, dict) else None,
+        "request_counts": _counts(about.get("batchStats")),
     }
+
+
+def _counts(stats: object) -> dict[str, int]:
+    """The lines so far; Google writes whole numbers as text."""
+    told = stats if isinstance(stats, dict) else {}
+    names = {"total": "requestCount", "completed": "successfulRequestCount", "failed": "failedRequestCount"}
+    found = {ours: str(told.get(theirs, "")) for ours, theirs in names.items()}
+    return {name: int(text) for name, text in found.items() if text.isdecimal()}
 
 
 def _output(about: object) -> str:

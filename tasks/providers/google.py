@@ -14,6 +14,7 @@ from tasks.errors import UpstreamRefused, UpstreamTrouble
 from tasks.providers import http
 from tasks.providers.account import LIST_PAGES, call_seconds
 
+#: Of the native API beside the OpenAI layer.
 VERSION: Final = "/v1beta"
 TRANSFER_SECONDS: Final = 1800.0
 #: What Google answers about a file that is not there: it does not tell it from somebody else's.
@@ -34,8 +35,9 @@ class Files:
 
     tail = b""
 
-    def __init__(self, base: str, headers: dict[str, str]) -> None:
+    def __init__(self, base: str, headers: dict[str, str], version: str) -> None:
         self._base = base
+        self._version = version
         self._headers = key_headers(headers)
 
     def head(self, batch: Batch) -> bytes:
@@ -54,7 +56,7 @@ class Files:
             "X-Goog-Upload-Header-Content-Type": MIME,
         }
         about = {"file": {"displayName": display_name(batch), "mimeType": MIME}}
-        with self._call("POST", f"/upload{VERSION}/files", headers=start, json=about) as response:
+        with self._call("POST", f"/upload{self._version}/files", headers=start, json=about) as response:
             url = response.headers.get("X-Goog-Upload-URL", "")
         if not url.startswith(("http://", "https://")):
             raise UpstreamTrouble("the upload was given no address", in_doubt=False)
@@ -66,20 +68,20 @@ class Files:
 
     def of(self, batch: Batch) -> list[str]:
         """Names of all files that carry the batch's."""
-        files = pages(self._call, f"{VERSION}/files", "files")
+        files = pages(self._call, f"{self._version}/files", "files")
         return [str(file["name"]) for file in files if file.get("displayName") == display_name(batch)]
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """A file's bytes in pieces."""
-        path = f"/download{VERSION}/{file_id}:download?alt=media"
+        path = f"/download{self._version}/{file_id}:download?alt=media"
         with self._call("GET", path, deadline_seconds=TRANSFER_SECONDS) as response:
             yield response.iter_content(256 * 1024)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
         try:
-            with self._call("DELETE", f"{VERSION}/{file_id}") as response:
+            with self._call("DELETE", f"{self._version}/{file_id}") as response:
                 response.raw.drain_conn()
         except UpstreamRefused as error:
             if error.status not in GONE:

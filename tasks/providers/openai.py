@@ -36,7 +36,7 @@ class OpenAI:
         self._account = Account(group, provider)
         self._files: Files | google.Files = Files(self._account)
         if provider.files == "gemini":
-            self._files = google.Files(provider.files_url, self._account.headers)
+            self._files = google.Files(provider.files_url, self._account.headers, google.VERSION)
         self._url = provider.line_url.format(endpoint=group.endpoint.removeprefix("/v1"))
         self.tail = self._files.tail
 
@@ -88,7 +88,10 @@ class OpenAI:
 
     def find(self, batch: Batch) -> str | None:
         """The upstream's id of our batch, if it has one: it carries our mark, or our file."""
-        for listed in self._account.listed(self._provider.jobs, batch.since_seconds, **self._provider.list_query):
+        provider = self._provider
+        for listed in self._account.listed(
+            provider.jobs, batch.since_seconds, numbered=provider.list_page, **provider.list_query
+        ):
             found = self._read(listed)
             files = found["input_file_id"]
             files = files if isinstance(files, list) else [files]
@@ -114,8 +117,7 @@ class OpenAI:
 
     def send(self, body: bytes, timeout_seconds: float) -> Reply:
         """One request, synchronously."""
-        path = self._provider.operation(self._group.endpoint, self._group.model)
-        return self._account.send(path, body, timeout_seconds)
+        return self._account.send(self._group, body, timeout_seconds)
 
     def _read(self, answer: dict[str, Any]) -> dict[str, Any]:
         """A batch object in OpenAI's words."""

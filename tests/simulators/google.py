@@ -60,8 +60,8 @@ def files(vendor: Vendor) -> Blueprint:
     bp = Blueprint(f"{vendor.name}-files", __name__)
     uploads: dict[str, tuple[str, str, int]] = {}
 
-    @bp.post("/upload/v1beta/files")
-    def _upload() -> Any:
+    @bp.post("/upload/<version>/files")
+    def _upload(version: str) -> Any:
         if upload_id := request.args.get("upload_id"):
             key, name, size = uploads.pop(upload_id)
             assert request.headers["X-Goog-Upload-Command"] == "upload, finalize"
@@ -79,18 +79,18 @@ def files(vendor: Vendor) -> Blueprint:
         uploads[upload_id] = (_key(), request.get_json()["file"]["displayName"], size)
         return {}, 200, {"X-Goog-Upload-URL": f"{request.base_url}?upload_id={upload_id}"}
 
-    @bp.get("/v1beta/files")
-    def _list() -> Any:
+    @bp.get("/<version>/files")
+    def _list(version: str) -> Any:
         return {"files": [show(f) for f in vendor.files.values() if f.key == _key()]}
 
-    @bp.get("/download/v1beta/files/<name>:download")
-    def _download(name: str) -> Any:
+    @bp.get("/download/<version>/files/<name>:download")
+    def _download(version: str, name: str) -> Any:
         assert request.args["alt"] == "media"
         file = vendor.files.get(f"files/{name}")
         return Response(file.content) if file else error(403, "You do not have permission, or it may not exist.")
 
-    @bp.delete("/v1beta/files/<name>")
-    def _delete(name: str) -> Any:
+    @bp.delete("/<version>/files/<name>")
+    def _delete(version: str, name: str) -> Any:
         return {} if vendor.files.pop(f"files/{name}", None) else error(403, "It may not exist.")
 
     def show(file: Any) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def blueprint(vendor: Vendor) -> Blueprint:
             return error(400, "API key not valid. Please pass a valid API key.")
         return None
 
-    @bp.post("/v1beta/models/<model>:<action>")
-    def _model(model: str, action: str) -> Any:
+    @bp.post("/<version>/models/<model>:<action>")
+    def _model(version: str, model: str, action: str) -> Any:
         body = request.get_json()
         if action == "batchGenerateContent" or action == "asyncBatchEmbedContent":
             return _create(model, action, body["batch"])
@@ -140,17 +140,17 @@ def blueprint(vendor: Vendor) -> Blueprint:
         job = vendor.create(_key(), lines, f"batches/{uuid.uuid4().hex[:20]}", name=batch["displayName"], model=model)
         return show(job)
 
-    @bp.get("/v1beta/batches")
-    def _list() -> Any:
+    @bp.get("/<version>/batches")
+    def _list(version: str) -> Any:
         return {"operations": [show(job) for job in vendor.jobs_of(_key())]}
 
-    @bp.get("/v1beta/batches/<name>")
-    def _get(name: str) -> Any:
+    @bp.get("/<version>/batches/<name>")
+    def _get(version: str, name: str) -> Any:
         job = vendor.job(_key(), f"batches/{name}")
         return show(job) if job else error(404, "no such batch")
 
-    @bp.post("/v1beta/batches/<name>:cancel")
-    def _cancel(name: str) -> Any:
+    @bp.post("/<version>/batches/<name>:cancel")
+    def _cancel(version: str, name: str) -> Any:
         job = vendor.job(_key(), f"batches/{name}")
         if job is None:
             return error(404, "no such batch")
@@ -163,7 +163,7 @@ def blueprint(vendor: Vendor) -> Blueprint:
             "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
             "name": job.id, "displayName": job.about["name"], "model": f"models/{job.about['model']}",
             "state": f"BATCH_STATE_{STATES[state]}", "createTime": moment(job.created),
-            "batchStats": {"requestCount": str(len(job.lines))},
+            "batchStats": _stats(job),
         }  # fmt: skip
         shown: dict[str, Any] = {"name": job.id, "metadata": about, "done": job.ended}
         if state in {"completed", "cancelled"} and job.has_run():
@@ -176,6 +176,16 @@ def blueprint(vendor: Vendor) -> Blueprint:
         if state in {"failed", "expired", "cancelled"}:
             shown["error"] = {"code": 13, "message": state, **job.end.error}
         return shown
+
+    def _stats(job: Job) -> dict[str, str]:
+        done = job.has_run()
+        good = sum(line.status == 200 for line in done)
+        counts = {
+            "requestCount": len(job.lines),
+            "successfulRequestCount": good,
+            "failedRequestCount": len(done) - good,
+        }
+        return {name: str(count) for name, count in counts.items() if count}
 
     def _result(line: Line) -> dict[str, Any]:
         if line.status == 200:

@@ -184,7 +184,11 @@ def blueprint(vendor: Vendor, wire: Wire) -> Blueprint:
 
     @bp.get(jobs)
     def _list() -> Any:
-        return {"data": [show(job) for job in vendor.jobs_of(key())]}
+        found = [show(job) for job in vendor.jobs_of(key())]
+        if wire.mistral:
+            first = int(request.args.get("page", 0)) * int(request.args["page_size"])
+            return {"data": found[first : first + int(request.args["page_size"])], "total": len(found)}
+        return {"data": found}
 
     @bp.get(f"{jobs}/<job_id>")
     def _get(job_id: str) -> Any:

@@ -9,7 +9,7 @@ from tasks.providers import catalogue, envelopes
 from tasks.settings import Settings
 from web import carrying
 
-BETA = '{"headers":{"anthropic-beta":"b"},"query":{"beta":"true"}}'
+BETA = '{"headers":{"anthropic-beta":"b"},"query":{"beta":"true"},"root":""}'
 KNOWN = catalogue.build(Settings())
 
 
@@ -19,7 +19,7 @@ KNOWN = catalogue.build(Settings())
         ("openai", {"OpenAI-Organization": "o", "X-Other": "1"}, {}, ""),
         ("openai", {"OpenAI-Beta": "assistants=v2"}, {}, None),
         ("openai", {}, {"a": "b"}, None),
-        ("azure-classic", {}, {"api-version": "1"}, '{"headers":{},"query":{"api-version":"1"}}'),
+        ("azure-classic", {}, {"api-version": "1"}, '{"headers":{},"query":{"api-version":"1"},"root":""}'),
         ("anthropic", {"Anthropic-Beta": "b"}, {"beta": "true"}, BETA),
         ("anthropic", {"anthropic-unheard-of": "b"}, {}, None),
         ("gemini", {"x-goog-api-client": "sdk", "x-goog-api-key": "k"}, {"alt": "sse", "key": "k"}, ""),

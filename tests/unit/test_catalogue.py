@@ -36,7 +36,7 @@ def test_an_own_file_changes_single_keys_and_adds_providers(tmp_path: Path) -> N
 
     assert known["groq"].base_url == "https://eu.groq.example"
     assert known["groq"].max_mb == 100
-    assert known["acme"].operation("/v1/chat/completions", "m") == "/chat/completions"
+    assert known["acme"].operation("/v1/chat/completions", "m", "") == "/chat/completions"
 
 
 @pytest.mark.parametrize(
