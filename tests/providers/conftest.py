@@ -19,6 +19,9 @@ root = "/api"
 base_url = "{url}/acme"
 auth = ["x-acme-key"]
 completion_window = "48h"
+
+[closed]
+mount = "/closed/v1"
 """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+import requests
 from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
@@ -217,14 +218,41 @@ def test_azures_sdk_speaks_to_a_deployment(vendor_stack: Stack, key: str, vendor
     assert {query for _, _, query, _ in vendors["azure-classic"].seen} == {"api-version=2024-10-21"}
 
 
-def test_a_late_error_is_an_event_on_which_each_sdk_raises(
-    claude: anthropic.Anthropic, gemini: genai.Client, vendors: Vendors
-) -> None:
-    for name in ("anthropic", "gemini"):
-        vendors[name].ends.append(End(hold=3))
-    patient: Any = claude.with_options(timeout=1)  # it hears from us after 0.8 s
+def test_a_late_error_is_an_event_on_which_anthropics_sdk_raises(claude: anthropic.Anthropic, vendors: Vendors) -> None:
+    vendors["anthropic"].ends.append(End(hold=3))
+    asked: Any = [{"role": "user", "content": "fail-400"}]
 
-    with pytest.raises(anthropic.APIStatusError, match="asked for 400"):
-        list(patient.messages.create(
-            model="m", max_tokens=9, stream=True, messages=[{"role": "user", "content": "fail-400"}]
-        ))  # fmt: skip
+    with pytest.raises(anthropic.APIStatusError, match="asked for 400") as caught:  # it hears from us after 0.8 s
+        list(claude.with_options(timeout=1).messages.create(model="m", max_tokens=9, stream=True, messages=asked))
+
+    assert caught.value.response.status_code == 200
+
+
+def test_geminis_sdk_bears_signs_of_life_and_raises_on_a_late_error(gemini: genai.Client, vendors: Vendors) -> None:
+    vendors["gemini"].ends += [End(hold=3), End(hold=3)]
+    soon = types.GenerateContentConfig(http_options=types.HttpOptions(headers={"x-stainless-read-timeout": "1"}))
+
+    streamed = gemini.models.generate_content_stream(model="gemini-x", contents="slow", config=soon)
+    assert [chunk.text for chunk in streamed] == ["echo:slow"]
+    with pytest.raises(errors.ClientError, match="asked for 400"):
+        list(gemini.models.generate_content_stream(model="gemini-x", contents="fail-400", config=soon))
+
+
+def test_googles_key_may_stand_in_the_query(vendor_stack: Stack, key: str, vendors: Vendors) -> None:
+    answer = requests.post(
+        f"{vendor_stack.url}/gemini/v1beta/models/m:generateContent",
+        params={"key": key},
+        json={"contents": [{"parts": [{"text": "hello"}]}]},
+        timeout=60,
+    )
+
+    assert answer.json()["candidates"][0]["content"]["parts"] == [{"text": "echo:hello"}]
+    assert {headers["x-goog-api-key"] for *_, headers in vendors["gemini"].seen if "upload_id" not in _[2]} == {key}
+
+
+def test_a_provider_without_an_address_is_closed(vendor_stack: Stack, key: str) -> None:
+    """Its path leads nowhere, and not to somebody else's upstream."""
+    answer = requests.post(f"{vendor_stack.url}/closed/v1/chat/completions", json={}, timeout=10)
+
+    assert answer.status_code == 404
+    assert "base_url" in answer.json()["error"]["message"]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks import settings
+from tasks.__main__ import main
 from tasks.errors import SettingsError
 from tasks.providers import catalogue
 from tasks.settings import Settings
@@ -73,6 +75,21 @@ def test_a_wrong_file_is_refused_with_its_line_and_a_sentence(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.toml: No such file"):
         catalogue.build(Settings(providers_file=str(tmp_path / "none.toml")))
+
+
+def test_nothing_starts_with_a_wrong_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text('[acme]\nmount = "acme"\n')
+    monkeypatch.setenv("LLM_PROXY_PROVIDERS_FILE", str(tmp_path / "own.toml"))
+    monkeypatch.setenv("LLM_PROXY_VAULT_KEYS", "k" * 48)
+    settings.settings.cache_clear()
+    try:
+        assert main(["worker"]) == 2
+    finally:
+        settings.settings.cache_clear()
+
+    assert "own.toml, line 2: [acme] mount must be a path" in capsys.readouterr().err
 
 
 def test_the_longest_mount_serves_a_path() -> None:
