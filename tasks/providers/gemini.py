@@ -27,9 +27,10 @@ CREATE: Final = {
     "embedContent": "asyncBatchEmbedContent",
     "batchEmbedContents": "asyncBatchEmbedContent",
 }
-#: Google's states, without BATCH_STATE_ or JOB_STATE_, in OpenAI's words.
+#: Google's states, without BATCH_STATE_ or JOB_STATE_, in OpenAI's words. A job that waits has been admitted: a full
+#: queue refuses it when it is created.
 STATUSES: Final = {
-    "UNSPECIFIED": "validating", "QUEUED": "validating", "PENDING": "validating", "RUNNING": "in_progress",
+    "UNSPECIFIED": "in_progress", "QUEUED": "in_progress", "PENDING": "in_progress", "RUNNING": "in_progress",
     "PAUSED": "in_progress", "UPDATING": "in_progress", "CANCELLING": "cancelling", "SUCCEEDED": "completed",
     "PARTIALLY_SUCCEEDED": "completed", "FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired",
 }  # fmt: skip

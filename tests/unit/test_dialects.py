@@ -129,7 +129,7 @@ def test_a_finished_job_of_geminis_that_names_no_results_is_asked_again() -> Non
 
 @pytest.mark.parametrize(
     ("state", "status"),
-    [("BATCH_STATE_PENDING", "validating"), ("JOB_STATE_RUNNING", "in_progress"), ("BATCH_STATE_EXPIRED", "expired"),
+    [("BATCH_STATE_PENDING", "in_progress"), ("JOB_STATE_RUNNING", "in_progress"), ("BATCH_STATE_EXPIRED", "expired"),
      ("BATCH_STATE_CANCELLED", "cancelled"), ("BATCH_STATE_NEW_ONE", "new_one")],
 )  # fmt: skip
 def test_geminis_states_are_told_in_openais_words(state: str, status: str) -> None:
