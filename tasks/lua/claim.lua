@@ -31,7 +31,7 @@ local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organiza
 if not g[2] then
   return 0 -- nothing is touched that could not be sent
 end
-local own = cjson.decode(ARGV[13])[g[10] or 'openai']
+local own = cjson.decode(ARGV[13] or '{}')[g[10] or 'openai']
 if own then
   max_requests, max_bytes = math.min(max_requests, own[1]), math.min(max_bytes, own[2])
 end

@@ -27,6 +27,8 @@ ENDPOINTS: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Paths of our own.
 RESERVED: Final = ("/stats", "/healthz", "/readyz", "/metrics", "/dashboard", "/webhooks")
+#: What Google takes in one "create".
+INLINE_MB: Final = 20
 PLACEHOLDERS: Final = frozenset({"file", "endpoint", "model", "window", "marker"})
 #: Where a batch object has what the pipeline asks for, unless `fields` says otherwise.
 FIELDS: Final = {
@@ -65,6 +67,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         mixed_models: one batch may hold several models.
         max_requests, max_mb: what the provider takes in one batch.
         flex: it knows `service_tier: flex` at half price.
+        inline: (gemini) "create" carries the requests; then max_mb must be below 20.
         files: whose way files are moved; "gemini" is Google's resumable upload at `files_url`.
         upload: form fields of an upload beside the file.
         jobs: path of the batches.
@@ -95,6 +98,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_requests: int = 50_000
     max_mb: int = 200
     flex: bool = False
+    inline: bool = False
     files: Literal["openai", "gemini"] = "openai"
     files_url: str = ""
     upload: dict[str, str] = msgspec.field(default_factory=lambda: {"purpose": "batch"})
@@ -213,6 +217,8 @@ def _provider(name: str, block: dict[str, Any]) -> Provider:
                 raise _Wrong(key, f"{key} has {{{found}}}, which is none of {', '.join(sorted(allowed))}")
     if made.max_requests < 1 or made.max_mb < 1:
         raise _Wrong("max_requests" if made.max_requests < 1 else "max_mb", "limits must be above 0")
+    if made.inline and (made.dialect != "gemini" or made.max_mb >= INLINE_MB):
+        raise _Wrong("inline", f'inline is for dialect = "gemini" and a max_mb below {INLINE_MB}')
     if made.files == "gemini" and not urlsplit(made.files_url).hostname:
         raise _Wrong("files", 'files = "gemini" needs files_url')
     return made

@@ -94,10 +94,8 @@ class Gemini:
 
     def line(self, request_id: str, body: bytes) -> bytes:
         """One line, or one for each embedding."""
-        if self._group.endpoint != "batchEmbedContents":
-            return _line(request_id, body)
-        inner = _embeddings.decode(body).requests
-        return b"".join(_line(f"{request_id}-{n}-{len(inner)}", bytes(one)) for n, one in enumerate(inner))
+        lines = parts(self._group.endpoint, request_id, body)
+        return b"".join(b'{"key":"%s","request":%s}\n' % (key.encode(), one) for key, one in lines)
 
     def upload(self, form: IO[bytes], batch: Batch) -> str:
         """Upload what was written; returns the file's name."""
@@ -106,12 +104,15 @@ class Gemini:
     def create(self, batch: Batch, form: IO[bytes]) -> str:
         """Create the batch under our id; returns the operation's name."""
         body = {"batch": {"displayName": google.display_name(batch), "inputConfig": {"fileName": batch.input_file}}}
-        operation = f"/models/{self._group.model}:{CREATE[self._group.endpoint]}"
-        return http.text(self._account.json("POST", operation, json=body), "name")
+        return http.text(self._account.json("POST", self._creation, json=body), "name")
+
+    @property
+    def _creation(self) -> str:
+        return f"/models/{self._group.model}:{CREATE[self._group.endpoint]}"
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
         """The batch as it is now."""
-        return _read(self._account.json("GET", f"/{upstream_id}"))
+        return read(self._account.json("GET", f"/{upstream_id}"))
 
     def cancel(self, upstream_id: str) -> object:
         """Ask the upstream to stop the batch."""
@@ -165,8 +166,12 @@ class Gemini:
         return self._account.send(self._group, body, timeout_seconds)
 
 
-def _line(key: str, body: bytes) -> bytes:
-    return b'{"key":"%s","request":%s}\n' % (key.encode(), body)
+def parts(endpoint: str, request_id: str, body: bytes) -> list[tuple[str, bytes]]:
+    """What a request is made of, each with its key: one line, or one for each embedding."""
+    if endpoint != "batchEmbedContents":
+        return [(request_id, body)]
+    inner = _embeddings.decode(body).requests
+    return [(f"{request_id}-{n}-{len(inner)}", bytes(one)) for n, one in enumerate(inner)]
 
 
 def _about(operation: dict[str, Any]) -> dict[str, Any]:
@@ -184,8 +189,11 @@ def _error(raw: msgspec.Raw) -> Response:
     return Response(code, None, msgspec.Raw(msgspec.json.encode({"error": error})))
 
 
-def _read(operation: dict[str, Any]) -> dict[str, Any]:
+def read(operation: dict[str, Any], output: str = "") -> dict[str, Any]:
     """An operation in OpenAI's words.
+
+    Args:
+        output: where its results are, if that is known.
 
     Raises:
         UpstreamTrouble: it has succeeded, and says not where its results are.
@@ -195,7 +203,7 @@ def _read(operation: dict[str, Any]) -> dict[str, Any]:
     status = STATUSES.get(state, state.lower())
     if isinstance(error, dict) and status not in {"failed", "cancelled", "expired"}:
         status = "failed"
-    output = _output(about) or _output(operation.get("response"))
+    output = output or _output(about) or _output(operation.get("response"))
     if status == "completed" and not output:
         raise UpstreamTrouble("a batch that has succeeded does not name its results", in_doubt=False)
     return {

@@ -11,12 +11,18 @@ from tasks.providers.anthropic import Anthropic
 from tasks.providers.catalogue import Provider, providers
 from tasks.providers.dialect import Upstream
 from tasks.providers.gemini import Gemini
+from tasks.providers.gemini_inline import GeminiInline
 from tasks.providers.openai import OpenAI
+
+
+def _gemini(group: Group, provider: Provider) -> Upstream:
+    return GeminiInline(group, provider) if provider.inline else Gemini(group, provider)
+
 
 DIALECTS: Final[dict[str, Callable[[Group, Provider], Upstream]]] = {
     "openai": OpenAI,
     "anthropic": Anthropic,
-    "gemini": Gemini,
+    "gemini": _gemini,
 }
 
 

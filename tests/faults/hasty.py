@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from tasks import backoff, batches, delivery, leases, store
-from tasks.providers import account, anthropic
+from tasks.providers import account, anthropic, gemini_inline
 
 SHORTENED = (
     (backoff, "BASE_SECONDS", 0.2),
@@ -16,6 +16,8 @@ SHORTENED = (
     (account, "CALL_SECONDS", 1.0),
     (anthropic, "CREATE_SECONDS", 1.0),
     (anthropic, "SETTLING_SECONDS", 0.2),
+    (gemini_inline, "CREATE_SECONDS", 1.0),
+    (gemini_inline, "SETTLING_SECONDS", 0.2),
     (anthropic, "UNDECIDED_SECONDS", 0.5),
     (delivery, "READ_AGAIN_SECONDS", 0.3),
 )

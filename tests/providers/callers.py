@@ -23,6 +23,7 @@ CHAT = {
     "gemini-openai": ("/gemini/v1beta/openai/chat/completions", "authorization"),
     "acme": ("/acme/api/chat/completions", "x-acme-key"),
     "gemini": ("/gemini/v1beta/models/m:generateContent", "x-goog-api-key"),
+    "gemini-inline": ("/gemini-inline/v1beta/models/m:generateContent", "x-goog-api-key"),
     "anthropic": ("/anthropic/v1/messages", "x-api-key"),
 }
 CALLERS = list(CHAT)
@@ -37,6 +38,11 @@ class Caller:
     key: str
     vendor: Vendor
 
+    @property
+    def google(self) -> bool:
+        """Whether it speaks Gemini's own dialect."""
+        return self.name in {"gemini", "gemini-inline"}
+
     def ask(self, text: str, *, model: str = "m", **headers: str) -> requests.Response:
         """One question."""
         path, header = CHAT[self.name]
@@ -48,7 +54,7 @@ class Caller:
 
     def body(self, text: str, model: str) -> dict[str, Any]:
         """The question as the provider's clients write it."""
-        if self.name == "gemini":
+        if self.google:
             return {"contents": [{"role": "user", "parts": [{"text": text}]}]}
         body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
         return {**body, "max_tokens": 100} if self.name == "anthropic" else body
@@ -62,7 +68,7 @@ class Caller:
         """The answer's text."""
         assert answer.status_code == 200, answer.text
         told = answer.json()
-        if self.name == "gemini":
+        if self.google:
             return str(told["candidates"][0]["content"]["parts"][0]["text"])
         if self.name == "anthropic":
             return str(told["content"][0]["text"])
@@ -71,7 +77,7 @@ class Caller:
     def tokens(self, answer: requests.Response) -> int:
         """What its usage adds up to."""
         told = answer.json()
-        if self.name == "gemini":
+        if self.google:
             return int(told["usageMetadata"]["totalTokenCount"])
         usage = told["usage"]
         return int(usage.get("total_tokens") or usage["input_tokens"] + usage["output_tokens"])
@@ -79,7 +85,7 @@ class Caller:
     def error(self, answer: requests.Response) -> str:
         """An error's words, if it is in the provider's shape."""
         told = answer.json()
-        if self.name == "gemini":
+        if self.google:
             assert told["error"]["code"] == answer.status_code
             assert told["error"]["status"]
         elif self.name == "anthropic":

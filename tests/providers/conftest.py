@@ -20,6 +20,17 @@ base_url = "{url}/acme"
 auth = ["x-acme-key"]
 completion_window = "48h"
 
+[gemini-inline]
+dialect = "gemini"
+mount = "/gemini-inline"
+root = "/v1beta"
+base_url = "{url}/gemini-inline"
+endpoints = ["generateContent", "batchEmbedContents"]
+path = "/models/{{model}}:{{endpoint}}"
+auth = ["x-goog-api-key"]
+inline = true
+max_mb = 19
+
 [closed]
 mount = "/closed/v1"
 """
@@ -61,7 +72,7 @@ def own_file(vendors: Vendors) -> str:
             )
         elif name == "together":
             lines.append(f'[{name}]\nbase_url = "{vendors.url}/{name}"\npoll_min_seconds = 0')
-        elif name != "acme":
+        elif name not in {"acme", "gemini-inline"}:
             lines.append(f'[{name}]\nbase_url = "{vendors.url}/{name}"')
     return "\n".join(lines) + ACME.format(url=vendors.url)
 

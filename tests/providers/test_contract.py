@@ -9,7 +9,12 @@ from tests.providers.callers import Caller
 from tests.running import until
 from tests.simulators.vendor import End
 
-CREATE = {"mistral": "POST /mistral/v1/batch/jobs", "gemini": ":batchGenerateContent", "anthropic": "/messages/batches"}
+CREATE = {
+    "mistral": "POST /mistral/v1/batch/jobs",
+    "gemini": ":batchGenerateContent",
+    "gemini-inline": ":batchGenerateContent",
+    "anthropic": "/messages/batches",
+}
 
 
 def texts(caller: Caller, count: int, word: str = "question") -> list[str]:
@@ -25,7 +30,7 @@ def create_call(caller: Caller) -> str:
 
 
 def nothing_is_left(caller: Caller) -> bool:
-    jobs = caller.vendor.jobs if caller.name == "anthropic" else {}
+    jobs = caller.vendor.jobs if caller.name in {"anthropic", "gemini-inline"} else {}
     return not caller.vendor.files and not jobs
 
 
@@ -56,7 +61,7 @@ def test_a_batch_that_fails_its_validation_fails_its_requests_and_nobody_is_paid
     if caller.name == "anthropic":  # it validates nothing before the lines run
         caller.vendor.trouble.append((create_call(caller), "before-400"))
     caller.vendor.ends.append(End("failed", error={"code": 3, "message": "invalid: all of it"}))
-    if caller.name not in {"gemini", "anthropic"}:
+    if not caller.google and caller.name != "anthropic":
         caller.vendor.ends[0].error["code"] = "invalid_request"
 
     answer = caller.ask("hello")
@@ -67,8 +72,9 @@ def test_a_batch_that_fails_its_validation_fails_its_requests_and_nobody_is_paid
 
 
 def test_a_full_queue_is_waited_for(caller: Caller) -> None:
-    full = {"gemini": {"code": 8, "message": "Resource exhausted"}}
-    error = full.get(caller.name, {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"})
+    error: dict[str, object] = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}
+    if caller.google:
+        error = {"code": 8, "message": "Resource exhausted"}
     if caller.name == "anthropic":  # says so when a batch is created
         caller.vendor.trouble.append((create_call(caller), "before-429"))
     else:
@@ -82,7 +88,7 @@ def test_a_full_queue_is_waited_for(caller: Caller) -> None:
 def test_an_expired_batch_gives_what_it_has_and_the_rest_travels_again(caller: Caller) -> None:
     asked = texts(caller, 4)
     # Of an expired batch of Gemini's nothing is left.
-    caller.vendor.ends.append(End("expired", share=0 if caller.name == "gemini" else 0.5))
+    caller.vendor.ends.append(End("expired", share=0 if caller.google else 0.5))
 
     answers = caller.ask_all(asked)
 
@@ -117,7 +123,7 @@ def test_a_wrong_key_gets_the_providers_own_answer(caller: Caller) -> None:
 
     answer = caller.ask("hello")
 
-    assert answer.status_code == (400 if caller.name == "gemini" else 401)
+    assert answer.status_code == (400 if caller.google else 401)
     assert "key" in caller.error(answer)
 
 

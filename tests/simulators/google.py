@@ -128,21 +128,38 @@ def blueprint(vendor: Vendor) -> Blueprint:
     def _create(model: str, action: str, batch: dict[str, Any]) -> Any:
         if model == "no-batch":
             return error(404, f"models/{model} is not found, or is not supported for {action}.")
-        file = vendor.files.get(batch["inputConfig"]["fileName"])
-        if file is None:
-            return error(400, "The file does not exist.")
-        lines = []
-        for text in file.content.split(b"\n"):
-            if text.strip():
+        source = batch["inputConfig"]
+        if inline := source.get("requests"):
+            assert request.content_length
+            assert request.content_length < 20_000_000
+            lines = [Line(one["metadata"]["key"], one["request"], action) for one in inline["requests"]]
+        else:
+            file = vendor.files.get(source["fileName"])
+            if file is None:
+                return error(400, "The file does not exist.")
+            lines = []
+            for text in filter(bytes.strip, file.content.split(b"\n")):
                 line = json.loads(text)
                 assert set(line) == {"key", "request"}
                 lines.append(Line(line["key"], line["request"], action))
-        job = vendor.create(_key(), lines, f"batches/{uuid.uuid4().hex[:20]}", name=batch["displayName"], model=model)
+        job = vendor.create(
+            _key(),
+            lines,
+            f"batches/{uuid.uuid4().hex[:20]}",
+            name=batch["displayName"],
+            model=model,
+            inline=bool(inline),
+            action=action,
+        )
         return show(job)
 
     @bp.get("/<version>/batches")
     def _list(version: str) -> Any:
         return {"operations": [show(job) for job in vendor.jobs_of(_key())]}
+
+    @bp.delete("/<version>/batches/<name>")
+    def _delete(version: str, name: str) -> Any:
+        return {} if vendor.jobs.pop(f"batches/{name}", None) else error(404, "no such batch")
 
     @bp.get("/<version>/batches/<name>")
     def _get(version: str, name: str) -> Any:
@@ -167,12 +184,17 @@ def blueprint(vendor: Vendor) -> Blueprint:
         }  # fmt: skip
         shown: dict[str, Any] = {"name": job.id, "metadata": about, "done": job.ended}
         if state in {"completed", "cancelled"} and job.has_run():
-            if not job.files:
-                texts = [json.dumps(_result(line)) for line in job.has_run()]
-                content = ("\n".join(texts) + "\n").encode()
-                job.files["output"] = vendor.store(job.key, "results", content, "files/batch-").id
-            about["output"] = {"responsesFile": job.files["output"]}
-            shown["response"] = {"responsesFile": job.files["output"]}
+            if job.about["inline"]:
+                results = {"inlinedResponses": [_inlined(line) for line in job.has_run()]}
+                embeds = job.about["action"] == "asyncBatchEmbedContent"
+                about["output"] = {"inlinedEmbedContentResponses" if embeds else "inlinedResponses": results}
+            else:
+                if not job.files:
+                    texts = [json.dumps(_result(line)) for line in job.has_run()]
+                    content = ("\n".join(texts) + "\n").encode()
+                    job.files["output"] = vendor.store(job.key, "results", content, "files/batch-").id
+                about["output"] = {"responsesFile": job.files["output"]}
+            shown["response"] = about["output"]
         if state in {"failed", "expired", "cancelled"}:
             shown["error"] = {"code": 13, "message": state, **job.end.error}
         return shown
@@ -186,6 +208,10 @@ def blueprint(vendor: Vendor) -> Blueprint:
             "failedRequestCount": len(done) - good,
         }
         return {name: str(count) for name, count in counts.items() if count}
+
+    def _inlined(line: Line) -> dict[str, Any]:
+        result = _result(line)
+        return {"metadata": {"key": result.pop("key")}, **result}
 
     def _result(line: Line) -> dict[str, Any]:
         if line.status == 200:

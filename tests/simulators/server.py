@@ -43,6 +43,8 @@ def create_app() -> tuple[Flask, dict[str, Vendor]]:
     vendors["gemini"] = Vendor("gemini", google.answer)
     app.register_blueprint(google.files(vendors["gemini"]), url_prefix="/gemini")
     app.register_blueprint(google.blueprint(vendors["gemini"]), url_prefix="/gemini")
+    vendors["gemini-inline"] = Vendor("gemini-inline", google.answer)
+    app.register_blueprint(google.blueprint(vendors["gemini-inline"]), url_prefix="/gemini-inline")
     vendors["anthropic"] = Vendor("anthropic", anthropic.answer)
     app.register_blueprint(anthropic.blueprint(vendors["anthropic"]), url_prefix="/anthropic")
 

@@ -57,6 +57,7 @@ def test_an_own_file_changes_single_keys_and_adds_providers(tmp_path: Path) -> N
         ('[acme]\nmount = "/acme"\nfields = { output = "x" }\n', 3, "'output'"),
         ('[acme]\nmount = "/acme"\nfiles = "gemini"\n', 3, "files_url"),
         ('[acme]\nmount = "/acme"\ndialect = "french"\n', 3, "french"),
+        ("[gemini]\ninline = true\n", 2, "below 20"),
         ('[Acme]\nmount = "/acme"\n', 1, "lower case"),
         ("acme = 3\n", 1, "a provider is a table"),
         ('[openai]\nmount = "/openai"\n', 2, "stays where it is"),

@@ -124,7 +124,7 @@ def test_a_refused_call_is_a_refusal(claude: Any) -> None:
 
 def test_a_finished_job_of_geminis_that_names_no_results_is_asked_again() -> None:
     with pytest.raises(UpstreamTrouble, match="does not name"):
-        gemini._read({"name": "batches/1", "metadata": {"state": "BATCH_STATE_SUCCEEDED"}})
+        gemini.read({"name": "batches/1", "metadata": {"state": "BATCH_STATE_SUCCEEDED"}})
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_a_finished_job_of_geminis_that_names_no_results_is_asked_again() -> Non
      ("BATCH_STATE_CANCELLED", "cancelled"), ("BATCH_STATE_NEW_ONE", "new_one")],
 )  # fmt: skip
 def test_geminis_states_are_told_in_openais_words(state: str, status: str) -> None:
-    assert gemini._read({"name": "batches/1", "metadata": {"state": state}})["status"] == status
+    assert gemini.read({"name": "batches/1", "metadata": {"state": state}})["status"] == status
 
 
 def test_a_failed_job_of_geminis_says_why() -> None:
-    full = gemini._read({"metadata": {"state": "BATCH_STATE_FAILED"}, "error": {"code": 8, "message": "full"}})
-    wrong = gemini._read({"metadata": {"state": "BATCH_STATE_FAILED"}, "error": {"code": 3, "message": "no"}})
+    full = gemini.read({"metadata": {"state": "BATCH_STATE_FAILED"}, "error": {"code": 8, "message": "full"}})
+    wrong = gemini.read({"metadata": {"state": "BATCH_STATE_FAILED"}, "error": {"code": 3, "message": "no"}})
 
     assert full["errors"] == [{"code": "token_limit_exceeded", "message": "full"}]
     assert wrong["errors"] == [{"code": "invalid_argument", "message": "no"}]

@@ -20,6 +20,7 @@ ORDER = [
     "tasks.quota", "tasks.unbatchable", "tasks.jsonl", "tasks.flex", "tasks.outcomes",
     "tasks.providers.dialect", "tasks.providers.http", "tasks.providers.account", "tasks.providers.openai_files",
     "tasks.providers.google", "tasks.providers.openai", "tasks.providers.anthropic", "tasks.providers.gemini",
+    "tasks.providers.gemini_inline",
     "tasks.providers.registry",
     "tasks.rest", "tasks.cleaning",
     "tasks.sync", "tasks.delivery", "tasks.polling", "tasks.submission", "tasks.collector", "tasks.sweeper",
