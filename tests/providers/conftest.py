@@ -57,6 +57,8 @@ def vendor_stack(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> 
             LLM_PROXY_PROVIDERS_FILE=str(path),
             LLM_PROXY_WEB_PROCESSES="1",
             LLM_PROXY_POLL_MAX_SECONDS="0.5",
+            LLM_PROXY_POLL_MIN_SECONDS="0.1",
+            LLM_PROXY_MAX_HOLD_SECONDS="0.2",
         ) as stack,
     ):
         yield stack

@@ -101,7 +101,7 @@ def test_a_batch_that_is_late_is_cancelled_and_the_rest_is_sent_at_once(caller: 
     asked = texts(caller, 4)
     caller.vendor.ends += [End("stuck", share=0.5), End("stuck", share=0.5), End("stuck", share=0.5)]
 
-    answers = caller.ask_all(asked, **{"X-Batch-Max-Wait": "2"})
+    answers = caller.ask_all(asked, **{"X-Batch-Max-Wait": "1"})
 
     assert_answered(caller, asked, answers)
     assert {answer.headers["x-batch-lane"] for answer in answers} & {"sync", "flex"}

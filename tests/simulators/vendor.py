@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: How long a job runs.
-RUN_SECONDS = 0.3
+RUN_SECONDS = 0.2
 
 Body = dict[str, Any]
 
