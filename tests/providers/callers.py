@@ -12,6 +12,7 @@ from tests.simulators.vendor import Vendor
 
 #: Path under the proxy, and the header that carries the key.
 CHAT = {
+    "openai": ("/v1/chat/completions", "authorization"),
     "azure": ("/azure/openai/v1/chat/completions", "api-key"),
     "azure-classic": ("/azure-classic/openai/deployments/m/chat/completions?api-version=2024-10-21", "api-key"),
     "groq": ("/groq/openai/v1/chat/completions", "authorization"),

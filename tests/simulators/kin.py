@@ -37,12 +37,14 @@ class Wire:
     query: str = ""
     windows: tuple[str, ...] = ("24h",)
     mistral: bool = False
+    expires: bool = False
     google_files: bool = False
     endpoints: tuple[str, ...] = ("/chat/completions", "/embeddings")
     states: dict[str, str] = field(default_factory=dict)
 
 
 KIN = {
+    "openai": Wire("/v1", expires=True),
     "azure": Wire("/openai/v1", auth=("api-key", "authorization")),
     "azure-classic": Wire(
         "/openai", sync="/deployments/{model}{endpoint}", auth=("api-key", "authorization"), url="{endpoint}",
@@ -124,6 +126,9 @@ def blueprint(vendor: Vendor, wire: Wire) -> Blueprint:
             if request.form.get("purpose") != wire.purpose:
                 return error(400, f"purpose must be {wire.purpose}")
             extra = set(request.form) - {"purpose"}
+            if wire.expires:
+                assert request.form["expires_after[anchor]"] == "created_at"
+                extra -= {"expires_after[anchor]", "expires_after[seconds]"}
             if extra:
                 return error(400, f"unknown form fields {extra}")
             sent = request.files["file"]
@@ -152,6 +157,7 @@ def blueprint(vendor: Vendor, wire: Wire) -> Blueprint:
             unknown = set(body) - {"input_files", "endpoint", "model", "timeout_hours", "metadata"}
         else:
             unknown = set(body) - {"input_file_id", "endpoint", "completion_window", *(["metadata"] * wire.metadata)}
+            unknown -= {"output_expires_after"} if wire.expires else set()
             if body.get("completion_window") not in wire.windows:
                 return error(400, "wrong window", param="completion_window")
         if unknown:

@@ -78,6 +78,11 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         catalogue.build(Settings(providers_file=str(tmp_path / "none.toml")))
 
 
+def test_openais_address_is_the_upstream_unless_its_block_has_one(tmp_path: Path) -> None:
+    assert build(tmp_path, "")["openai"].base_url == "https://api.openai.com"
+    assert build(tmp_path, '[openai]\nbase_url = "https://a.b"\n')["openai"].base_url == "https://a.b"
+
+
 def test_nothing_starts_with_a_wrong_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
