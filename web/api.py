@@ -90,9 +90,12 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
 
 def _headers(provider: Provider) -> Headers:
     """The headers; Google's key may stand in the query instead."""
-    if provider.dialect != "gemini" or "key" not in request.args:
+    key = request.args.get("key", "") if provider.dialect == "gemini" else ""
+    if not key or "x-goog-api-key" in request.headers:
         return request.headers
-    return Headers({**request.headers, "x-goog-api-key": request.args["key"]})
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("'key' is no API key.", param="key")
+    return Headers({**request.headers, "x-goog-api-key": key})
 
 
 def _parse(provider: Provider, endpoint: str, body: bytes, model: str, lane: Lane) -> ParsedBody:

@@ -27,6 +27,8 @@ def carried(provider: Provider, headers: Headers, query: MultiDict[str, str], ro
     if any(n.startswith(prefix) and n not in PLACED and n not in provider.headers for n in names):
         return None
     known = READ[provider.dialect] | set(provider.query)
+    if "x-goog-api-key" in names:  # with two keys it is not for us to choose
+        known -= {"key"}
     if any(name not in known or len(query.getlist(name)) > 1 for name in query):
         return None
     return Extra(

@@ -257,6 +257,16 @@ def test_googles_key_may_stand_in_the_query(vendor_stack: Stack, key: str, vendo
     assert created["x-goog-api-key"] == key
 
 
+@pytest.mark.parametrize("wrong", ["a\nb", "schlüssel"])
+def test_a_key_that_no_header_holds_is_refused(vendor_stack: Stack, wrong: str) -> None:
+    answer = requests.post(
+        f"{vendor_stack.url}/gemini/v1beta/models/m:generateContent", params={"key": wrong}, json={}, timeout=10
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
 def test_a_provider_without_an_address_is_closed(vendor_stack: Stack, key: str) -> None:
     """Its path leads nowhere, and not to somebody else's upstream."""
     answer = requests.post(f"{vendor_stack.url}/closed/v1/chat/completions", json={}, timeout=10)

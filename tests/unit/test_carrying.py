@@ -22,7 +22,9 @@ KNOWN = catalogue.build(Settings())
         ("azure-classic", {}, {"api-version": "1"}, '{"headers":{},"query":{"api-version":"1"},"root":""}'),
         ("anthropic", {"Anthropic-Beta": "b"}, {"beta": "true"}, BETA),
         ("anthropic", {"anthropic-unheard-of": "b"}, {}, None),
-        ("gemini", {"x-goog-api-client": "sdk", "x-goog-api-key": "k"}, {"alt": "sse", "key": "k"}, ""),
+        ("gemini", {"x-goog-api-client": "sdk", "x-goog-api-key": "k"}, {"alt": "sse"}, ""),
+        ("gemini", {}, {"alt": "sse", "key": "k"}, ""),
+        ("gemini", {"x-goog-api-key": "k"}, {"key": "k"}, None),
         ("gemini", {"x-goog-user-project": "p"}, {}, None),
     ],
 )  # fmt: skip
