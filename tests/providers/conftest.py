@@ -53,7 +53,7 @@ def vendor_stack(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> 
         running.running_stack(
             server.url,
             vendors.url,
-            app="tests.chaos.worker_app",
+            app="tests.providers.worker_app",
             LLM_PROXY_PROVIDERS_FILE=str(path),
             LLM_PROXY_WEB_PROCESSES="1",
             LLM_PROXY_POLL_MAX_SECONDS="0.5",

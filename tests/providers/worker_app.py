@@ -1,0 +1,12 @@
+"""`celery --app tests.providers.worker_app`: the project's app with little patience, so that the suite takes minutes."""
+
+from __future__ import annotations
+
+from tasks.celery import app
+from tests.faults import hasty
+
+hasty.install()
+hasty.sweep_often(app)
+hasty.collect_often(app)
+
+__all__ = ["app"]
