@@ -1,4 +1,4 @@
-"""`celery --app tests.providers.worker_app`: the project's app with little patience, so that the suite takes minutes."""
+"""`celery --app tests.providers.worker_app`: the project's app with little patience, so that this takes minutes."""
 
 from __future__ import annotations
 
