@@ -98,5 +98,11 @@ class Caller:
 
     def created(self) -> int:
         """How many jobs there were."""
-        calls = ("/batches", "/batch/jobs", ":batchGenerateContent")
-        return sum(method == "POST" and path.endswith(calls) for method, path, _, _ in self.vendor.seen)
+        return self._calls("POST", "/batches", "/batch/jobs", ":batchGenerateContent")
+
+    def doubted(self) -> int:
+        """How often jobs were looked for in the list."""
+        return self._calls("GET", "/batches", "/batch/jobs")
+
+    def _calls(self, method: str, *ends: str) -> int:
+        return sum(seen == method and path.endswith(ends) for seen, path, _, _ in self.vendor.seen)

@@ -43,6 +43,7 @@ def test_requests_travel_together_and_each_has_its_own_answer_and_usage(caller: 
     assert {answer.headers["x-batch-lane"] for answer in answers} == {"batch"}
     assert {caller.tokens(answer) for answer in answers} == {7}
     assert caller.created() <= 3
+    assert not caller.doubted()
     assert set(caller.vendor.paid.values()) == {1}
     until(lambda: nothing_is_left(caller), "the upstream keeps no prompt and no answer")
 
