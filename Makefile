@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test clients chaos soak lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,8 +14,11 @@ run: $(VENV)/runtime  ## serve on :3030 (PORT, REDIS_URL and LLM_PROXY_… as in
 demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed, ends by itself
 	@$(BIN)/python -m examples.demo
 
-test: $(VENV)/dev  ## all tests: unit, integration, system
+test: $(VENV)/dev browser  ## all tests: unit, integration, system
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+browser: $(VENV)/dev
+	@$(BIN)/python -m tests.browser
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
 	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
@@ -26,11 +29,23 @@ chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=b
 soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 	@$(BIN)/python -m tests.soak
 
-lint: $(VENV)/dev  ## ruff, mypy, hadolint
+screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state
+
+bench: $(VENV)/dev  ## how fast, how small (RUNS=5, ONLY="1000 20000", OUTPUT=file); an hour for five runs of everything
+	@$(BIN)/python -m tests.bench --runs $(or $(RUNS),1) $(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT))
+
+fuzz: $(VENV)/dev .fuzz/ready  ## ten minutes of random input for each parser and endpoint of ours (SECONDS=…, SEED=…)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
+	  --schemathesis "$(CURDIR)/.fuzz/bin/schemathesis"
+
+lint: $(VENV)/dev  ## ruff, mypy, bandit, hadolint, pip-audit
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile
+	@$(BIN)/bandit --quiet --recursive web tasks celeryconfig.py .ci
+	@$(BIN)/python .ci/audit.py requirements.txt
 
 flower: $(VENV)/dev  ## watch the pipeline of a running stack on :5555
-	@$(BIN)/celery --app tasks flower --address=127.0.0.1
+	@$(BIN)/celery --app tasks.flower flower --address=127.0.0.1
 
 lock:  ## write the lock files anew
 	$(BIN)/pip install --quiet uv
@@ -40,7 +55,7 @@ lock:  ## write the lock files anew
 	  pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("llm-proxy: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -55,6 +70,11 @@ $(VENV)/runtime: requirements.txt | $(VENV)/python
 $(VENV)/dev: requirements-dev.txt | $(VENV)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/runtime
+
+# It brings two score of packages, web frameworks among them, that nothing else here needs.
+.fuzz/ready: | $(VENV)/python
+	@$(PYTHON) -m venv .fuzz && .fuzz/bin/pip install --quiet schemathesis==4.32.5
+	@touch $@
 
 # SDKs that cannot live beside the one in $(VENV).
 .clients/ready: tests/clients/programs/package.json | $(VENV)/dev

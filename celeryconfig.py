@@ -26,6 +26,8 @@ task_routes = {
 
 # Replies are written by settle.lua; the stages have no results.
 task_ignore_result = True
+# One for all greenlets: Celery would make one, with its connection, for each task that is repeated.
+result_backend_thread_safe = True
 result_expires = settings().result_ttl_seconds
 
 # A tick that waited too long for a worker is dropped: the next one does the same work.

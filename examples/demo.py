@@ -39,6 +39,8 @@ ANSWER_SECONDS = 60.0
 STOP_SECONDS = 30.0
 #: A simulated batch takes seconds, so the proxy waits and looks more briskly than its defaults.
 BRISK = {"LLM_PROXY_MAX_HOLD_SECONDS": "1", "LLM_PROXY_POLL_MIN_SECONDS": "0.5"}
+#: The simulator answers in OpenAI's name, so its tokens are costed by OpenAI's list.
+LIST = {"LLM_PROXY_PRICES": "openai"}
 
 
 class DemoError(Exception):
@@ -93,6 +95,7 @@ def show(place: Path) -> bool:
         print_answers(answers)
         print_batches(answers)
         print_stats(stats)
+        print_savings(stats["usage"])
         print("\nStopping …", flush=True)
     wrong = [answer for answer in answers if not answer.right]
     for answer in wrong:
@@ -100,6 +103,7 @@ def show(place: Path) -> bool:
     batches = len({answer.batch for answer in answers if answer.right})
     print(f"{REQUESTS - len(wrong)} of {REQUESTS} answers are right: {batches} batches, half the price.")
     print("Your turn: `make run`, then examples/python and its one changed line.")
+    print("What it does and saves, live: http://127.0.0.1:3030/dashboard")
     return not wrong
 
 
@@ -117,7 +121,7 @@ def proxy(place: Path, upstream_url: str) -> Iterator[str]:
     """What `make run` runs, on a free port and with data of its own; its URL."""
     port = free_port()
     variables = {"PORT": str(port), "LLM_PROXY_DATA_DIR": str(place / "data"), "LLM_PROXY_UPSTREAM": upstream_url}
-    with running("llm-proxy", ["tasks", "up"], signal.SIGINT, place, **BRISK, **variables) as process:
+    with running("llm-proxy", ["tasks", "up"], signal.SIGINT, place, **BRISK, **LIST, **variables) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(process, lambda: is_ready(url))
         yield url
@@ -217,6 +221,16 @@ def print_stats(stats: dict[str, Any]) -> None:
         row = stats[name]
         times = "".join(f"{row[f'{key}_time_ms'] / 1000:8.1f} s" for key in ("avg", "p50", "p99"))
         print(f"  {name:10}{row['total']:6}{row['successful']:12}{row['failed']:8}{times}")
+
+
+def print_savings(usage: dict[str, Any]) -> None:
+    """What the answers would have cost with a real upstream."""
+    tokens = usage["input_tokens"] + usage["output_tokens"]
+    paid, standard = usage["cost_usd"], usage["standard_cost_usd"]
+    print(
+        f"\nSaved: ${usage['savings_usd']:.4f}. {tokens:,} tokens at ${paid:.4f} instead of ${standard:.4f},", end=" "
+    )
+    print("by OpenAI's list.")
 
 
 if __name__ == "__main__":

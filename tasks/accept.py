@@ -14,7 +14,7 @@ import gevent
 import redis
 from gevent.event import AsyncResult, Event
 
-from tasks import message, store, vault
+from tasks import allowances, message, sealing, store, vault
 from tasks.errors import IdempotencyConflict, LlmProxyError, StoreUnavailable
 from tasks.models import Lane, Request, new_id
 from tasks.presence import Presence
@@ -28,8 +28,8 @@ CHUNK_REQUESTS = 500
 CHUNK_BYTES = 4_000_000
 WITHDRAW_SECONDS = 0.5
 ABSENT = "The proxy's store does not answer; try again shortly."
-#: A group and its credential outlive every request that refers to them.
-LIFETIME_SECONDS = 14 * 86_400
+#: A group and its credential outlive every request that refers to them, its reply and its files, by this.
+LIFETIME_MARGIN_SECONDS = 86_400
 
 Row = tuple[str | bytes | float, ...]
 
@@ -70,18 +70,22 @@ class Acceptor:
 
         Raises:
             StoreUnavailable: it was not accepted.
+            TooManyWaiting: neither may it wait.
+            LimitReached: its access token does not allow it.
             IdempotencyConflict: its Idempotency-Key belongs to another body.
         """
         self._pressure.check()
         entry = _entry(request, credential)
         self._pending.append(entry)
         self._arrived.set()
-        original = entry.accepted.get()
+        original: str = entry.accepted.get()  # type: ignore[assignment]  # get() waits for a value
         if original == "conflict":
             raise IdempotencyConflict(
                 "This Idempotency-Key was used with another request; use a new key for a new body.",
                 param="Idempotency-Key",
             )
+        if original.startswith("!"):
+            raise allowances.refusal(original, request.allowance)
         return "" if original == "later" else original or request.id
 
     def _publish_forever(self) -> None:
@@ -140,11 +144,13 @@ class Acceptor:
                 config.max_batch_mb * 1_000_000,
                 store.EMBEDDING_INPUTS,
                 message.collect_message(new_id()),
-                LIFETIME_SECONDS,
+                lifetime_seconds(config),
                 int((config.max_hold_seconds + store.PATIENCE_SECONDS) * 1000),
                 config.unbatchable,
                 self._presence.number,
                 store.DELIVERED_SECONDS,
+                config.max_waiting,
+                config.sync_concurrency,
                 len(heads),
                 *(value for head in heads.values() for value in head),
                 *(value for entry in chunk for value in entry.row),
@@ -167,8 +173,13 @@ class Acceptor:
         self._doubtful.clear()
 
 
+def lifetime_seconds(config: Settings) -> int:
+    """How long a group and its credential are kept after the latest request."""
+    return int(config.request_deadline_seconds) + config.result_ttl_seconds + LIFETIME_MARGIN_SECONDS
+
+
 def _entry(request: Request, credential: str) -> _Entry:
-    group = request.group
+    group, allowance = request.group, request.allowance
     group_id = group.id
     queue = message.group_queue(group_id) if request.lane is Lane.BATCH else message.SYNC_QUEUE
     return _Entry(
@@ -177,9 +188,11 @@ def _entry(request: Request, credential: str) -> _Entry:
         (
             group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
             group.organization, group.project, group.max_wait_seconds, group.provider, group.extra,
+            allowance.label, allowance.requests_per_minute, allowance.waiting, allowance.micro_dollars_per_day,
         ),
         (
-            request.id, group_id, request.lane, message.request_message(request.id, queue), request.body,
+            request.id, group_id, request.lane, message.request_message(request.id, queue),
+            sealing.body(request.id, request.body),
             request.line_bytes, request.inputs, request.digest, request.fingerprint,
             "key" if request.idempotency_key else request.attempt, request.tries,
         ),

@@ -12,5 +12,6 @@ RETRY_AFTER_CAP_SECONDS = 600.0
 
 def seconds(failures: int, retry_after_seconds: float | None = None) -> float:
     """Exponential back-off with full jitter above a half; Retry-After is a floor."""
-    pause: float = min(CAP_SECONDS, BASE_SECONDS * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret  # nosec B311
+    pause: float = min(CAP_SECONDS, BASE_SECONDS * 2 ** min(failures, 10)) * jitter
     return max(pause, min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS))

@@ -40,6 +40,7 @@ NUMBER_FIELDS: Final = (
     "file_deleted",
     "unbatchable",
     "cancel_at",
+    "canceled",
     "progress_completed",
     "progress_failed",
 )
@@ -61,6 +62,7 @@ class Batch:
         file_deleted: 1 when its input file was deleted while a "create" was in doubt: it may fail for want of it.
         unbatchable: 1 when it was refused because the upstream does not batch this model or endpoint.
         cancel_at: Redis' time in ms at which the upstream was first asked to cancel it, 0 before.
+        canceled: 1 when the operator has canceled it: what it has not answered is answered with an error.
         progress_completed, progress_failed: the upstream's latest `request_counts`.
         refusal: the answer that settles every line, as JSON, when the upstream refused the whole batch.
         errors: the upstream's `errors.data` as JSON.
@@ -80,6 +82,7 @@ class Batch:
     file_deleted: int = 0
     unbatchable: int = 0
     cancel_at: int = 0
+    canceled: int = 0
     progress_completed: int = 0
     progress_failed: int = 0
     upstream_id: str = ""
@@ -101,8 +104,8 @@ class Batch:
         return bool(wait_ms) and now_ms >= self.oldest + wait_ms
 
     def must_stop(self, now_ms: int) -> bool:
-        """Whether it must be cancelled now: it is late, or its deadline is near."""
-        return now_ms >= self.oldest + stop_ms(self.group.max_wait_seconds)
+        """Whether it must be cancelled now: somebody said so, it is late, or its deadline is near."""
+        return bool(self.canceled) or now_ms >= self.oldest + stop_ms(self.group.max_wait_seconds)
 
     def is_over(self, now_ms: int) -> bool:
         """Whether the deadline of its oldest request has passed."""

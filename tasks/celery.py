@@ -8,6 +8,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import after_setup_logger
 
+from tasks import log
+from tasks.settings import settings
+
 # Not current on creation but default: any greenlet finds it, and a test's app is not displaced.
 app = Celery("tasks", set_as_current=False)
 app.config_from_object("celeryconfig")
@@ -15,7 +18,9 @@ app.set_default()
 
 
 @after_setup_logger.connect
-def _quiet(**_: Any) -> None:
-    """Celery's two lines for each task would bury ours, one for each state change."""
+def _logging(logger: logging.Logger, **_: Any) -> None:
+    """Our lines, and not Celery's two for each task, which would bury them."""
+    for handler in logger.handlers:
+        handler.setFormatter(log.Formatter(settings().log_format))
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from tasks import batches, connections, message
+from tasks import batches, connections, message, store
 from tasks.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -18,10 +18,18 @@ def collect() -> Iterator[str]:
     A batch whose chain is never started, because the worker dies here, is the sweep's.
     """
     connections.client().delete(message.COLLECT_QUEUE)
-    for group_id in batches.open_groups():
-        try:
-            while batch_id := batches.claim(group_id):
+    store.tick("collect")
+    due = batches.open_groups()
+    while due:  # a batch of each and then the next of each: who has many does not come before who has one
+        again = []
+        for group_id in due:
+            try:
+                batch_id = batches.claim(group_id)
+            except StoreUnavailable:
+                logger.exception("group %s could not be closed; the others are", group_id)
+                continue
+            if batch_id:
                 logger.info("%s claimed from group %s", batch_id, group_id)
+                again.append(group_id)
                 yield batch_id
-        except StoreUnavailable:
-            logger.exception("group %s could not be closed; the others are", group_id)
+        due = again

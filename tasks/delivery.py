@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 #: Downloads that must agree before lines that a file ought to have are given up.
 READS = 5
 READ_AGAIN_SECONDS = 60.0
+#: Lines beyond those that were asked for, before a file is taken to have no end.
+MOST_SURPLUS_LINES = 10_000
+#: Broken lines that are told of one by one.
+TOLD = 5
 
 
 def deliver(batch_id: str) -> float | None:
@@ -84,14 +88,19 @@ class _Delivery:
 
     def _replies(self, upstream: Upstream, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
         for number, text in enumerate(jsonl.split_lines(chunks), 1):
+            if number > 2 * len(self._ids) + MOST_SURPLUS_LINES:
+                logger.warning("%s: a result file does not end with line %d", self._batch.id, number)
+                self._broken += 1
+                return
             if not text.strip():
                 continue
             try:
                 line = upstream.parse(text)
                 end = self._end(line) if line else None
             except (ValueError, RecursionError):
-                logger.warning("%s: result line %d cannot be read", self._batch.id, number)
                 self._broken += 1
+                if self._broken <= TOLD:
+                    logger.warning("%s: result line %d cannot be read", self._batch.id, number)
                 continue
             self._lines += 1
             if line is None or end is None or line.custom_id not in self._unseen:

@@ -7,17 +7,20 @@ LlmProxyError
 ├── ClientError          the caller mends its request (4xx in the OpenAI envelope)
 │   ├── InvalidRequest       400
 │   ├── MissingCredential    401
+│   ├── InvalidToken         401
 │   ├── WrongSignature       401
+│   ├── NotForThisToken      403
 │   ├── UnknownPath          404
 │   ├── BodyTooSlow          408
 │   ├── Replayed             409
 │   ├── BodyTooLarge         413
 │   ├── UnsupportedEncoding  415
 │   ├── IdempotencyConflict  422
+│   ├── LimitReached         429: of an access token
 │   └── ClientTooHasty       504: its SDK gives up before a batch can be done
 ├── Unavailable          the caller tries again later (503 with Retry-After)
 │   ├── StoreUnavailable     Redis is away or full
-│   ├── TooManyWaiting       this process holds as many clients as it may
+│   ├── TooManyWaiting       as many requests wait as may, here or in all
 │   └── Draining             this process is being replaced
 ├── ClientGone           nobody is there any more to be told
 ├── DeadlineExceeded     the caller waited as long as is promised (504)
@@ -73,6 +76,36 @@ class MissingCredential(ClientError):
 
     status = 401
     code = "missing_api_key"
+
+
+class InvalidToken(ClientError):
+    """ACCESS_TOKENS_FILE does not know this token."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class NotForThisToken(ClientError):
+    """An access token does not open this endpoint: it would show, or cost, what is not the caller's."""
+
+    status = 403
+    code = "not_for_this_token"
+
+
+class LimitReached(ClientError):
+    """An access token has used up what it may have.
+
+    Attributes:
+        retry_after_seconds: when there is something again.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_seconds: float) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class WrongSignature(ClientError):
@@ -153,7 +186,7 @@ class StoreUnavailable(Unavailable):
 
 
 class TooManyWaiting(Unavailable):
-    """MAX_WAITING clients are being held already."""
+    """MAX_WAITING requests wait already, or this process has no file left to hold a client with."""
 
     code = "too_many_waiting"
 

@@ -98,6 +98,19 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What the caller behind an access token may have; 0: as much as it likes. Without a label there is no token."""
+
+    label: str = ""
+    requests_per_minute: int = 0
+    waiting: int = 0
+    micro_dollars_per_day: int = 0
+
+
+UNLIMITED: Final = Allowance()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One client call on its way into the pipeline.
 
@@ -108,6 +121,7 @@ class Request:
         fingerprint: digest of endpoint and body; the same key with another one is a conflict.
         attempt: whether the caller's SDK sends it for the first time.
         tries: how often it says that it has tried before.
+        allowance: what its caller may have.
     """
 
     group: Group
@@ -118,6 +132,7 @@ class Request:
     idempotency_key: str = field(default="", repr=False)
     attempt: Attempt = Attempt.FIRST
     tries: int = 0
+    allowance: Allowance = UNLIMITED
     id: str = field(default_factory=new_id)
 
     @property
@@ -146,6 +161,7 @@ class Reply:
 
     @classmethod
     def of_upstream(cls, status: int, headers: dict[str, str], body: bytes) -> Reply:
-        """The upstream's own answer."""
+        """The upstream's own answer; what is no header line of one is not passed on."""
+        headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
         outcome = Outcome.SUCCESSFUL if 200 <= status < 300 else Outcome.FAILED
         return cls(status=status, headers=headers, body=body, outcome=outcome)

@@ -30,6 +30,10 @@ UNBATCHABLE: Final = frozenset({
 NO_SUCH_PATH: Final = frozenset({404, 405, 501})
 
 
+#: Statuses of answers that have no body: one that came with them would be taken for the next answer.
+BODILESS: Final = frozenset({204, 205, 304})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineEnd:
     """How one line ended.
@@ -47,6 +51,8 @@ def line_end(line: ResultLine, *, upstream_id: str, upstream_status: str) -> Lin
     """Classify a result line by its status, never by the file that it stood in."""
     if line.response is not None and line.response.status_code:
         response = line.response
+        if not 200 <= response.status_code < 600 or response.status_code in BODILESS:
+            return LineEnd(reply=error_reply(502, "The upstream answered with no status of HTTP.", code="bad_status"))
         headers = {"content-type": "application/json", "x-batch-id": upstream_id, "x-batch-lane": "batch"}
         if response.request_id:
             headers["x-request-id"] = response.request_id

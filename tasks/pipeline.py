@@ -20,9 +20,10 @@ import redis
 from celery import Task, chain, shared_task
 from celery.exceptions import Ignore
 
-from tasks import collector, delivery, message, polling, submission, sweeper, sync
+from tasks import batches, budgets, collector, delivery, events, message, polling, store, submission, sweeper, sync
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState
+from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,13 @@ def request(self: Task[Any, Any], request_id: str) -> None:
     _step(self, lambda: sync.send(request_id))
 
 
-@shared_task(name=message.COLLECT_TASK, send_events=False)  # 86,400 a day: nobody wants to see them
-def collect() -> None:
+@shared_task(name=message.COLLECT_TASK, bind=True, send_events=False)  # 86,400 a day: nobody wants to see them
+def collect(self: Task[Any, Any]) -> None:
     """Start a chain for every group that is full or old enough."""
     for batch_id in collector.collect():
         start(batch_id)
+        if settings().task_events:
+            events.received(self.app, [request_id for request_id, _ in batches.lines(batch_id)])
 
 
 @shared_task(name="tasks.submit", bind=True, max_retries=None)
@@ -96,17 +99,23 @@ def look(self: Task[Any, Any], batch_id: str) -> None:
 @shared_task(name="tasks.deliver", bind=True, max_retries=None)
 def deliver(self: Task[Any, Any], batch_id: str) -> None:
     """Settle every request of the batch."""
-    _step(self, lambda: delivery.deliver(batch_id))
+    ids = [request_id for request_id, _ in batches.lines(batch_id)] if settings().task_events else []
+    try:
+        _step(self, lambda: delivery.deliver(batch_id))
+    finally:
+        events.ended(self.app, ids)
 
 
 @shared_task(name=message.SWEEP_TASK)
 def sweep() -> None:
-    """Set going again whatever stands still."""
+    """Set going again whatever stands still, and add up what has been spent."""
+    store.tick("sweep")
     for batch_id, state in sweeper.standing_batches():
         start(batch_id, state)
     sweeper.standing_requests()
     sweeper.settled_messages()
     sweeper.trim_stream()
+    budgets.note(settings())
 
 
 def start(batch_id: str, state: BatchState = BatchState.CLAIMED) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: States in which there is nothing left to look for: delivery takes over.
 PAST: frozenset[str] = frozenset({BatchState.ENDED, BatchState.DELIVERING, BatchState.CLEANING, BatchState.DONE})
 #: Part of a batch's age that passes between two looks.
-PAUSE_PER_AGE = 0.05
+PAUSE_PER_AGE = 0.1
 #: Longest pause while the upstream validates: most failures come to light then.
 VALIDATING_SECONDS = 2.0
 CANCELLING_SECONDS = 5.0
@@ -42,7 +42,7 @@ def poll(batch_id: str) -> float | None:
         NotOurTurn: another loop looks after it.
     """
     try:
-        return stage.run(batch_id, BatchState.SUBMITTED, work=_look)
+        return stage.run(batch_id, BatchState.SUBMITTED, work=_look, turns=stage.LOOKS)
     except NotOurTurn as error:
         if error.state not in PAST:
             raise
@@ -57,7 +57,7 @@ def look(batch_id: str) -> bool:
     Raises:
         NotOurTurn: it is looked at just now, or has ended already.
     """
-    return stage.run(batch_id, BatchState.SUBMITTED, work=_glance, early=True) is None
+    return stage.run(batch_id, BatchState.SUBMITTED, work=_glance, turns=stage.LOOKS, early=True) is None
 
 
 def _glance(held: Lease) -> float | None:
@@ -107,12 +107,18 @@ def _cancel(held: Lease, upstream: Upstream, now_ms: int) -> None:
     """Ask for an early end; whether that was heard, the next look tells."""
     batch = held.batch
     if not batch.cancel_at:
-        logger.warning("%s is cancelled: it is %s", batch.id, "late" if batch.is_late(now_ms) else "near its deadline")
+        logger.warning("%s is cancelled: it is %s", batch.id, _why(batch, now_ms))
         held.advance(BatchState.SUBMITTED, cancel_at=now_ms)
     try:
         upstream.cancel(batch.upstream_id)
     except (UpstreamTrouble, UpstreamRefused) as error:
         logger.warning("%s could not be cancelled: %s", batch.id, error)
+
+
+def _why(batch: Batch, now_ms: int) -> str:
+    if batch.canceled:
+        return "canceled by the operator"
+    return "late" if batch.is_late(now_ms) else "near its deadline"
 
 
 def _end(held: Lease, status: str, answer: dict[str, Any]) -> None:
@@ -134,7 +140,7 @@ def age_seconds(batch: Batch, now_ms: int) -> float:
 
 
 def pause_seconds(batch: Batch, status: str, now_ms: int) -> float:
-    """A twentieth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
+    """A tenth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
     config = settings()
     bears = providers()[batch.group.provider].poll_min_seconds
     most = config.poll_max_seconds

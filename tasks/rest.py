@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from tasks import batches, connections, message, settle, stage, store
+from tasks import batches, connections, control, message, settle, stage, store
 from tasks.batches import Batch
 from tasks.models import Lane
 from tasks.settings import settings
@@ -24,6 +24,8 @@ FALLBACK = {"flex": Lane.FLEX, "standard": Lane.SYNC}
 def submit_again(batch: Batch, ids: Sequence[str], *, counter: str = "") -> None:
     """Deal with requests that the upstream did not run, or that it may run again."""
     if not ids:
+        return
+    if _settled_as_canceled(batch, ids):
         return
     now = store.now_ms()
     over = _over(batch, ids, now)
@@ -53,8 +55,18 @@ def submit_lost_again(batch: Batch, ids: Sequence[str]) -> None:
 
 def send_synchronously(batch: Batch, ids: Sequence[str], lane: Lane) -> None:
     """Hand requests over to the synchronous lane."""
+    if _settled_as_canceled(batch, ids):
+        return
     count = settle.requeue(ids, batch.id, message.SYNC_QUEUE, lane=lane)
     logger.warning("%s: %d requests are sent synchronously (%s)", batch.id, count, lane)
+
+
+def _settled_as_canceled(batch: Batch, ids: Sequence[str]) -> bool:
+    """Answer requests whose batch the operator has canceled, however late that came."""
+    if not control.is_canceled(batch.id):
+        return False
+    settle.settle((request_id, batch.id, control.canceled_reply()) for request_id in ids)
+    return True
 
 
 def has_no_other_way(batch: Batch) -> bool:

@@ -1,7 +1,7 @@
 """Wakes the waiting clients of one process when their replies are settled.
 
 The stream `settled` names every reply's id and size; one reader greenlet per process follows it
-and fetches, at most a megabyte at a time, the replies that somebody here waits for. Celery's
+and fetches, a few at a time and of each caller in turn, the replies that somebody here waits for. Celery's
 `AsyncResult.get()` needs a subscription per waiting client: measured, it dies at 1,200 of them,
 and Redis drops a subscriber that is 32 MB behind. A stream cannot be missed: after a broken
 connection the reader looks for everything it waits for.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict, deque
 
 import gevent
 import redis
@@ -27,6 +27,9 @@ BLOCK_MS = 2000  # below the socket's timeout
 LOOK_SECONDS = 60.0
 READ_ENTRIES = 200
 RECONNECT_SECONDS = 0.5
+#: Clients that are woken before others in this process have a turn: a reply takes a millisecond to write, and whoever
+#: comes new would wait behind thousands at each of its steps.
+WAKE_AT_ONCE = 32
 STREAM = f"{store.PREFIX}settled"
 
 
@@ -34,13 +37,15 @@ class Waiter:
     """One client that waits for one reply; it may be woken once, with the reply or an error.
 
     Attributes:
+        caller: whose it is: nobody's replies are handed out before all of another's.
         tick: place of its alarm, see web/alarms.py.
     """
 
-    __slots__ = ("_awake", "_payload", "request_id", "tick")
+    __slots__ = ("_awake", "_payload", "caller", "request_id", "tick")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, caller: str = "") -> None:
         self.request_id = request_id
+        self.caller = caller
         self.tick = -1
         self._payload: bytes | Exception | None = None
         self._awake = Event()
@@ -61,7 +66,7 @@ class Waiter:
         self._awake.clear()
         if isinstance(self._payload, Exception):
             raise self._payload
-        return None if self._payload is None else settle.decode(self._payload)
+        return None if self._payload is None else settle.decode(self._payload, self.request_id)
 
 
 class Results:
@@ -71,6 +76,8 @@ class Results:
         self._waiters: defaultdict[str, list[Waiter]] = defaultdict(list)
         self._count = 0
         self._last_id = "$"
+        # What is settled and has not been fetched yet: ids and sizes by caller.
+        self._ready: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._count
@@ -79,9 +86,9 @@ class Results:
         """Start the reader greenlet."""
         gevent.spawn(self._read_forever)
 
-    def register(self, request_id: str) -> Waiter:
+    def register(self, request_id: str, caller: str = "") -> Waiter:
         """Begin to wait; to be called before the request can be settled, or followed by `look`."""
-        waiter = Waiter(request_id)
+        waiter = Waiter(request_id, caller)
         self._waiters[request_id].append(waiter)
         self._count += 1
         return waiter
@@ -114,6 +121,7 @@ class Results:
     def _read_forever(self) -> None:
         while True:
             try:
+                self._ready.clear()  # all of it is looked for
                 self._last_id = self._newest_id()
                 self._look_for_all()
                 looked_at = time.monotonic()
@@ -136,22 +144,43 @@ class Results:
         return newest[0][0].decode() if newest else "0-0"
 
     def _read(self) -> None:
-        client = connections.client()
-        answer = client.xread({STREAM: self._last_id}, count=READ_ENTRIES, block=BLOCK_MS)
+        """Hand some replies out, and look for more before the next ones."""
+        self._read_entries(None if self._ready else BLOCK_MS)
+        if ids := self._next():
+            self._fetch(ids)
+            gevent.sleep(0)
+
+    def _next(self) -> list[str]:
+        """The ids that are fetched next, of each caller in turn."""
+        ids: list[str] = []
+        size = 0
+        while self._ready and len(ids) < WAKE_AT_ONCE:
+            caller, queue = next(iter(self._ready.items()))
+            request_id, length = queue[0]
+            if ids and size + length > store.READ_BYTES:
+                break
+            queue.popleft()
+            self._ready.move_to_end(caller)
+            if not queue:
+                del self._ready[caller]
+            if request_id in self._waiters:
+                ids.append(request_id)
+                size += length
+        return ids
+
+    def _read_entries(self, block_ms: int | None) -> None:
+        answer = connections.client().xread({STREAM: self._last_id}, count=READ_ENTRIES, block=block_ms)
         if not answer:
             return
         entries = (answer[STREAM.encode()][0] if isinstance(answer, dict) else answer[0][1]) or []
         if self._was_trimmed():
             self._look_for_all()
-        sizes: list[tuple[str, int]] = []
         for entry_id, values in entries:
             self._last_id = entry_id.decode()
             for part in values[b"ids"].decode().split():
                 request_id, _, size = part.partition(":")
-                if request_id in self._waiters:
-                    sizes.append((request_id, int(size)))
-        for ids in store.by_size(sizes):
-            self._fetch(ids)
+                if waiters := self._waiters.get(request_id):
+                    self._ready.setdefault(waiters[0].caller, deque()).append((request_id, int(size)))
 
     def _was_trimmed(self) -> bool:
         """Whether entries that we have not read may have been dropped."""
@@ -172,9 +201,13 @@ class Results:
 
     def _fetch(self, ids: list[str]) -> None:
         payloads = connections.client().mget([store.RESULT_PREFIX + request_id for request_id in ids])
+        woken = 0
         for request_id, payload in zip(ids, payloads, strict=True):
             if payload is not None:
                 self._wake(request_id, payload)
+                woken += 1
+                if woken % WAKE_AT_ONCE == 0:
+                    gevent.sleep(0)
 
     def _wake(self, request_id: str, payload: bytes | Exception) -> None:
         waiters = self._waiters.pop(request_id, [])

@@ -99,7 +99,7 @@ class Settings:
         secret=True,
     )
     max_waiting: int = _setting(
-        18_000, "clients that one web process holds open, as far as `ulimit -n` lets it; more are answered 503"
+        100_000, "requests that wait for their answers, over all processes; more are answered 503"
     )
     web_processes: int = _setting(2, "gunicorn worker processes of the front")
     redis_max_connections: int = _setting(50, "connections of one process to Redis, beside Celery's own few")
@@ -109,6 +109,27 @@ class Settings:
         "comma-separated Fernet keys, or secrets of 48 characters and more, that seal the callers' credentials:"
         " the first seals, all open; empty: generated into the data directory, allowed with the embedded Redis only",
         secret=True,
+    )
+    prices: str = _setting(
+        "",
+        "whose price list usage is costed by, a provider of genai-prices such as `openai`; empty: by the upstream's"
+        " host, and unknown where no list names it",
+    )
+    stats_token: str = _setting(
+        "", "what `/stats`, `/metrics` and `/dashboard` want as `Authorization: Bearer …`; empty: open", secret=True
+    )
+    task_events: bool = _setting(
+        False, "`true`: Flower shows each batched request as a task with its state and time, for 0.1 ms of CPU each"
+    )
+    log_format: str = _setting("text", "`text` (key=value) or `json`, one line per state change")
+    access_tokens_file: str = _setting(
+        "", "file of the access tokens that callers bring in place of a key; empty: they bring keys of their own"
+    )
+    upstream_key: str = _setting(
+        "", "the upstream's key that callers with an access token share; set together with the file", secret=True
+    )
+    seal_bodies: bool = _setting(
+        False, "whether prompts and answers are sealed in Redis, too, and not only keys; see SECURITY.md for its cost"
     )
     log_level: str = _setting("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
@@ -132,9 +153,15 @@ class Settings:
         need(0 <= self.grace_seconds < math.inf, "grace_seconds", "0 or more")
         need(self.fallback in {"flex", "standard", "off"}, "fallback", "flex, standard or off")
         need(self.unbatchable in {"sync", "reject"}, "unbatchable", "sync or reject")
+        need(
+            bool(self.access_tokens_file) == bool(self.upstream_key),
+            "access_tokens_file",
+            "set together with LLM_PROXY_UPSTREAM_KEY: a key without tokens would serve everybody",
+        )
         for secret in self.webhook_secrets:
             need(_is_webhook_secret(secret), "webhook_secrets", "whsec_ and base64 each, as the upstream shows it")
         need(0 < self.poll_min_seconds <= self.poll_max_seconds, "poll_min_seconds", "above 0 and at most POLL_MAX")
+        need(self.log_format in {"text", "json"}, "log_format", "text or json")
         need(self.log_level in {"DEBUG", "INFO", "WARNING", "ERROR"}, "log_level", "DEBUG, INFO, WARNING or ERROR")
         need(
             self.redis_tls_verify in CERTIFICATE_CHECKS,
@@ -177,9 +204,19 @@ class Settings:
         return cls(**values)
 
     @property
+    def upstream_host(self) -> str:
+        """Under which name usage is summed."""
+        return urlsplit(self.upstream).netloc
+
+    @property
     def embedded(self) -> bool:
         """Whether `make run` brings its own Redis."""
         return not self.redis_url
+
+    @property
+    def upstream_authorization(self) -> str:
+        """What the upstream sees of every caller with an access token."""
+        return f"Bearer {self.upstream_key}"
 
     @property
     def socket_path(self) -> Path:

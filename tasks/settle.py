@@ -8,25 +8,30 @@ own store is a GET and a SET; the script's compare-and-set lets exactly one repl
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from tasks import message, store
+from tasks import message, sealing, store, usage
 from tasks.models import Outcome, Reply
 from tasks.settings import settings
 
 CHUNK_BYTES: Final = 1_000_000
 CHUNK_LINES: Final = 200
+#: Of settle.lua for each request.
+ARGUMENTS: Final = 6
+#: In an owner's place: to settle what nobody owns, because it is queued.
+QUEUE: Final = "queue"
 
 
 class _Result(msgspec.Struct, omit_defaults=True):
     status: int
     headers: dict[str, str]
     body: str
-    encoding: str = ""  # "base64" when the upstream's body is not UTF-8
+    encoding: str = ""  # "base64" when the upstream's body is not UTF-8, "sealed" when nobody shall read it here
 
 
 class _Meta(msgspec.Struct):
@@ -42,6 +47,10 @@ class _Meta(msgspec.Struct):
 
 def encode(request_id: str, reply: Reply) -> bytes:
     """A reply in Celery's result format; the body as a string, so that no reader re-reads its numbers."""
+    if settings().seal_bodies:
+        sealed = base64.b64encode(sealing.seal(request_id, reply.body)).decode()
+        result = _Result(reply.status, reply.headers, sealed, "sealed")
+        return msgspec.json.encode(_Meta(result, request_id, datetime.now(UTC).isoformat()))
     try:
         result = _Result(reply.status, reply.headers, reply.body.decode())
     except UnicodeDecodeError:
@@ -52,10 +61,16 @@ def encode(request_id: str, reply: Reply) -> bytes:
 _decoder = msgspec.json.Decoder(_Meta)
 
 
-def decode(payload: bytes) -> Reply:
-    """The reply in a stored result."""
+def decode(payload: bytes, request_id: str) -> Reply:
+    """The reply in a request's stored result.
+
+    Raises:
+        VaultError: it is sealed, and not for this request or with no configured key.
+    """
     result = _decoder.decode(payload).result
     body = base64.b64decode(result.body) if result.encoding else result.body.encode()
+    if result.encoding == "sealed":
+        body = sealing.open_sealed(request_id, body)
     return Reply.of_upstream(result.status, result.headers, body)
 
 
@@ -70,16 +85,30 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
     size = 0
     for request_id, owner, reply in replies:
         payload = encode(request_id, reply)
-        arguments += (request_id, owner, payload, reply.outcome, reply.headers.get("x-batch-lane", ""))
+        arguments += (request_id, owner, payload, *_figures(reply))
         size += len(payload)
-        if size >= CHUNK_BYTES or len(arguments) >= 5 * CHUNK_LINES:
+        if size >= CHUNK_BYTES or len(arguments) >= ARGUMENTS * CHUNK_LINES:
             settled += _settle(arguments)
             arguments, size = [], 0
     return settled + (_settle(arguments) if arguments else 0)
 
 
+def _figures(reply: Reply) -> tuple[str, str, str]:
+    """Kind, reason and tokens, for the sums that the script keeps."""
+    tokens, tier = usage.read(reply)
+    kind = _kind(reply.outcome, reply.status, reply.headers.get("x-batch-lane", ""), tier)
+    counts = f"{tokens.input} {tokens.cached} {tokens.output} {tokens.reasoning}" if tokens else ""
+    return kind, usage.reason(reply), counts
+
+
+@functools.lru_cache(maxsize=1000)
+def _kind(outcome: Outcome, status: int, lane: str, tier: str) -> str:
+    return f"{outcome},{status},{lane},{tier}"
+
+
 def _settle(arguments: Sequence[str | bytes]) -> int:
-    return sum(store.run("settle", store.RESULT_PREFIX, settings().result_ttl_seconds, *arguments))
+    config = settings()
+    return sum(store.run("settle", store.RESULT_PREFIX, config.result_ttl_seconds, config.upstream_host, *arguments))
 
 
 def requeue(

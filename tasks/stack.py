@@ -17,22 +17,24 @@ from typing import IO
 
 from cryptography.fernet import Fernet
 
-from tasks import embedded_redis, vault
+from tasks import access, embedded_redis, vault
 from tasks.errors import SettingsError
 from tasks.providers import catalogue
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
 
 BIN = Path(sys.executable).parent
+FRONT = Path(__file__).parents[1] / "web" / "gunicorn.conf.py"
 
 #: One Celery worker process for each lane, so that none starves another: small and punctual
-#: control tasks, transfers that read and write whole files, synchronous calls that take minutes.
-LANES = {"control": ("collect,control", 50), "transfer": ("submit,deliver", 8), "sync": ("sync", 200)}
+#: control tasks, transfers that read and write whole files, synchronous calls that take minutes. A worker takes more
+#: tasks than it serves at once, so that none waits unseen behind another caller's: see turns.py.
+LANES = {"control": ("collect,control", 500), "transfer": ("submit,deliver", 500), "sync": ("sync", 200)}
 
 
 def web() -> list[str]:
-    """The front."""
-    return ["gunicorn", "--config", "web/gunicorn.conf.py", "web.app:create_app()"]
+    """The front; its configuration lies beside this package, in a checkout as where pip has put it."""
+    return ["gunicorn", "--config", os.path.relpath(FRONT), "web.app:create_app()"]
 
 
 def worker(lane: str) -> list[str]:
@@ -91,11 +93,12 @@ def run_all() -> int:
             )
         vault.build(config)  # refuses to start without keys, before anything runs
         catalogue.build(config)
+        access.tokens(config)
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))
         programs.append(_program("web", web(), stop_seconds=22, ready=lambda: _serves(config)))
         url = f"http://{config.address}"
-        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; figures on {url}/stats; Ctrl-C stops it"
+        started = f"llm-proxy serves on {url}/v1 for {config.upstream}; dashboard on {url}/dashboard; Ctrl-C stops it"
         return Supervisor(programs, started=started).run()
 
 

@@ -25,6 +25,7 @@ from tasks.errors import (
 from tasks.leases import Lease
 from tasks.models import BatchState, Reply
 from tasks.settle import error_reply
+from tasks.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,19 @@ VAULT_SECONDS = 30.0
 CLEANING_TRIES = 20
 
 
-def run(batch_id: str, *states: BatchState, work: Callable[[Lease], float | None], early: bool = False) -> float | None:
-    """Do one step of a batch that is in one of `states`.
+#: Files are read and written whole: more at once would only take longer each.
+TRANSFERS = Turns(most=12, share=8)
+LOOKS = Turns(most=100, share=50)
+
+
+def run(
+    batch_id: str,
+    *states: BatchState,
+    work: Callable[[Lease], float | None],
+    turns: Turns = TRANSFERS,
+    early: bool = False,
+) -> float | None:
+    """Do one step of a batch that is in one of `states`, when it is its caller's turn.
 
     Returns:
         None when the next stage may begin, else the seconds after which to try again.
@@ -45,7 +57,8 @@ def run(batch_id: str, *states: BatchState, work: Callable[[Lease], float | None
     """
     with leases.lease(batch_id, *states, early=early) as held:
         try:
-            return work(held)
+            with turns.turn(held.batch.group.credential):
+                return work(held)
         except (NotOurTurn, StoreUnavailable, redis.RedisError):
             raise
         except UpstreamTrouble as error:

@@ -17,14 +17,8 @@ GROWTH: Final = math.log(1.03)
 ENDS: Final = ("completed", "failed", "expired", "cancelled", "refused", "unsubmitted", "given_up")
 
 
-def snapshot() -> dict[str, dict[str, Any]]:
-    """The figures of /stats; times are milliseconds from acceptance to settlement, or from claim to end."""
-    pipeline = connections.client().pipeline(transaction=False)
-    pipeline.hgetall(f"{store.PREFIX}stats")
-    pipeline.hgetall(f"{store.PREFIX}latency:requests")
-    pipeline.hgetall(f"{store.PREFIX}latency:batches")
-    raw, requests, batches = pipeline.execute()
-    counters = {name.decode(): int(value) for name, value in raw.items()}
+def figures(counters: dict[str, int], requests: dict[Any, Any], batches: dict[Any, Any]) -> dict[str, Any]:
+    """Counters and histograms in /stats' shape; times are ms from acceptance to settlement, or from claim to end."""
     synthesized = counters.get("requests_synthesized", 0)
 
     def part(prefix: str, *names: str) -> dict[str, int]:
@@ -54,6 +48,19 @@ def snapshot() -> dict[str, dict[str, Any]]:
             "unknown_statuses": counters.get("unknown_statuses", 0),
             "possibly_double_paid": counters.get("possibly_double_paid", 0),
         },
+    }
+
+
+def histograms() -> dict[str, tuple[dict[int, int], int]]:
+    """Bucket -> count, and the sum in ms, of requests and of batches."""
+    pipeline = connections.client().pipeline(transaction=False)
+    for name in ("requests", "batches"):
+        pipeline.hgetall(f"{store.PREFIX}latency:{name}")
+        pipeline.hget(f"{store.PREFIX}stats", f"{name}_ms")
+    raw = pipeline.execute()
+    return {
+        name: ({int(bucket): int(n) for bucket, n in raw[at].items()}, int(raw[at + 1] or 0))
+        for at, name in ((0, "requests"), (2, "batches"))
     }
 
 

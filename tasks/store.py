@@ -4,7 +4,7 @@ Every change of more than one key, and every compare-and-set, is a script in `lu
 Redis' own clock in milliseconds. Keys (prefix `lp:`):
 
     request:<id>         hash    state, owner, group, lane, accepted, queued, bytes, inputs, attempts, missing, looks,
-                                 idempotency, tries, settled; RESULT_TTL_SECONDS once settled
+                                 idempotency, tries, label, settled, kind (settle.lua); RESULT_TTL_SECONDS once settled
     body:<id>            string  the line's body; gone when the request is settled
     group:<id>           hash    what its requests share, and queued_bytes, queued_inputs, not_before;
                                  unbatchable, unbatchable_until: the upstream does not batch such requests
@@ -21,7 +21,10 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
     calls:<ref>          zset    a credential's synchronous calls -> when their lease ends
     waiting:<ref>        zset    requests that wait for a place among them -> when they were queued
     pause:<ref>          string  nobody of the credential is called while it lives: the upstream said 429
-    credential:<ref>     string  a sealed Authorization header
+    credential:<ref>     string  a sealed Authorization header; goes after the last request that can refer to it
+    unsettled            string  how many requests wait for their replies, in all; not there when none does
+    label:<label>        hash    what an access token's caller has used: waiting, rate (see allowances.py)
+    spent:<day>          hash    micro-dollars of a day by label; 3 days
     idempotency:<digest> string  "<request id> <fingerprint>"
     equal:<digest>       zset    equal requests without an Idempotency-Key -> who waits for each: see accept.lua;
                                  2 minutes once all are delivered
@@ -32,6 +35,13 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
     stats                hash    counters of /stats
     latency:requests     hash    histogram: bucket -> count; a bucket is 3 % wide
     latency:batches      hash
+    minutes:<hour>       hash    "<minute> <outcome or bucket>" -> count; a bucket is 20 % wide; 25 hours
+    usage:<day>          hash    "<requests, input, ...> <upstream> <endpoint> <tier> <credential> <model>" -> sum,
+                                 tabs between; at most 500 rows, then "other"; 32 days
+    failures             list    the latest 50 kinds of failure: when, how many, status, reason, lane, an id, model
+    waiting              hash    web process -> clients that it holds, and when it said so
+    ticks                hash    collect, sweep -> when they last ran
+    paused               string  there while nothing is submitted
 
 Celery's own: `celery-task-meta-<id>` holds a reply in Celery's result format, `batch.<group id>`,
 `sync` and `collect` are queues.
@@ -39,6 +49,7 @@ Celery's own: `celery-task-meta-<id>` holds a reply in Celery's result format, `
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -107,6 +118,12 @@ def by_size(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
         total += size
     if chunk:
         yield chunk
+
+
+def tick(name: str) -> None:
+    """Note that a clock's task runs; nothing depends on it but what people see."""
+    with contextlib.suppress(StoreUnavailable):
+        run("tick", name)
 
 
 def now_ms() -> int:

@@ -13,7 +13,7 @@ import logging
 import tempfile
 from typing import IO
 
-from tasks import batches, connections, outcomes, stage, store, unbatchable
+from tasks import batches, connections, outcomes, sealing, stage, store, unbatchable
 from tasks.batches import Batch, encode_refusal
 from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
@@ -136,7 +136,7 @@ def _write_form(form: IO[bytes], upstream: Upstream, batch: Batch) -> None:
             if body is None:  # it is settled already
                 gone.append(request_id)
             else:
-                form.write(separator + upstream.line(request_id, body))
+                form.write(separator + upstream.line(request_id, sealing.opened(request_id, body)))
                 separator = upstream.separator
     form.write(upstream.tail)
     form.seek(0)

@@ -12,7 +12,7 @@ import ctypes
 import os
 import select
 import signal
-import subprocess
+import subprocess  # nosec B404 # it starts the project's own programs
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Program:
     def start(self) -> None:
         """Start it."""
         self.started_at = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603 - the commands are our own
+        self.process = subprocess.Popen(  # noqa: S603 - the commands are our own  # nosec B603
             self.command, start_new_session=True, preexec_fn=_die_with_parent
         )
 
@@ -136,7 +136,7 @@ class Supervisor:
                 _signal(program, signal.SIGTERM)
             deadline = time.monotonic() + max(p.stop_seconds for p in together)
             for program in together:
-                assert program.process is not None  # noqa: S101 - narrowed above
+                assert program.process is not None  # noqa: S101 - narrowed above  # nosec B101
                 try:
                     program.process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:

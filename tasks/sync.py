@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
-from tasks import backoff, batches, connections, flex, leases, message, settle, stage, store
+from tasks import backoff, batches, connections, flex, leases, message, sealing, settle, stage, store
 from tasks.errors import CredentialGone, NotOurTurn, SettingsError, StoreUnavailable, UpstreamTrouble, VaultError
 from tasks.models import Group, Lane, Reply, new_id
 from tasks.providers import registry
@@ -50,7 +50,7 @@ def send(request_id: str) -> float | None:
             reply = settle.error_reply(502, "The workers that sent this request died.", code="workers_died")
         else:
             with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
-                body = connections.client().get(f"{store.PREFIX}body:{request_id}")
+                body = sealing.opened(request_id, connections.client().get(f"{store.PREFIX}body:{request_id}"))
                 reply = _send(registry.upstream(group), body, Lane(lane), left)
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:

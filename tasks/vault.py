@@ -1,7 +1,8 @@
 """Seals the callers' credentials: encrypted in Redis, passed on by reference.
 
-A credential is a whole Authorization header value. Its reference is a digest of it, so that
-equal credentials share groups; an API key has too much entropy to be found by trying.
+A credential is a whole Authorization header value, or another header's name and value. Its reference is a digest of
+it, of the access token's label and of the provider, so that equal credentials share groups and two tokens over one
+upstream key share nothing; an API key has too much entropy to be found by trying.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ CACHE_SIZE = 4096
 SECRET_LENGTH = 48
 
 
-def reference(credential: str, provider: str = "openai") -> str:
-    """24 hex digits that stand for the credential at a provider: the same key elsewhere is another account."""
-    text = credential if provider == "openai" else f"{provider}\0{credential}"
+def reference(credential: str, label: str = "", provider: str = "openai") -> str:
+    """24 hex digits that stand for the credential in the hands of one caller, at one provider.
+
+    The same key elsewhere is another account.
+    """
+    text = f"{label}\0{credential}" if label else credential
+    if provider != "openai":  # with an empty label, too: no label makes another provider's reference
+        text = f"{provider}\0{label}\0{credential}"
     return blake2b(text.encode(), digest_size=12, person=b"lp-credential").hexdigest()
 
 
@@ -35,17 +41,26 @@ def build(config: Settings) -> MultiFernet:
     Raises:
         SettingsError: there are none, or one is not a Fernet key.
     """
-    keys = config.vault_keys
-    if not keys and config.embedded:
+    return MultiFernet([Fernet(key) for key in keys(config)])
+
+
+def keys(config: Settings) -> list[bytes]:
+    """The configured keys as Fernet has them, for whoever makes keys for other ends of them.
+
+    Raises:
+        SettingsError: there are none, or one is not a Fernet key.
+    """
+    given = config.vault_keys
+    if not given and config.embedded:
         path = config.data_dir / "vault.key"
-        keys = (path.read_text().strip(),) if path.is_file() else ()
-    if not keys:
+        given = (path.read_text().strip(),) if path.is_file() else ()
+    if not given:
         raise SettingsError(
             "LLM_PROXY_VAULT_KEYS is not set: create a key with `python -m tasks vault-key`"
             " and give the same to web and worker"
         )
     try:
-        return MultiFernet([_fernet(key) for key in keys])
+        return [_key(secret) for secret in given]
     except ValueError:
         raise SettingsError(
             "LLM_PROXY_VAULT_KEYS holds something that is neither a Fernet key nor a secret of"
@@ -53,11 +68,12 @@ def build(config: Settings) -> MultiFernet:
         ) from None
 
 
-def _fernet(secret: str) -> Fernet:
+def _key(secret: str) -> bytes:
     if len(secret) >= SECRET_LENGTH:
         digest = blake2b(secret.encode(), digest_size=32, person=b"lp-vault-key").digest()
         secret = urlsafe_b64encode(digest).decode()
-    return Fernet(secret)
+    Fernet(secret)  # it says whether it is one
+    return secret.encode()
 
 
 @functools.cache

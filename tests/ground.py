@@ -73,3 +73,9 @@ def opened(
         ) as stack,
     ):
         yield Ground(server, simulator, stack)
+
+
+def used(client: Any) -> int:
+    """How many answers are in the sums of tokens."""
+    days = [client.hgetall(key) for key in client.scan_iter("lp:usage:*", count=1000)]
+    return sum(int(n) for day in days for field, n in day.items() if field.startswith(b"requests\t"))

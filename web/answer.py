@@ -19,7 +19,7 @@ from flask import Response
 
 from tasks.errors import ClientGone, ClientTooHasty, LlmProxyError
 from tasks.models import Reply
-from web import errors, replies, shapes, sockets, sse
+from web import access_log, errors, replies, shapes, sockets, sse
 from web.clients import Patience
 from web.waiting import Held
 
@@ -59,6 +59,7 @@ class Answer(Response):
 
     def _pieces(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         held, sock = self._held, environ.get("gunicorn.socket")
+        environ[access_log.TASK] = held.task_id
         delivered: int | None = None
         went_away = False
         begun = False
@@ -75,6 +76,7 @@ class Answer(Response):
                     if not begun:
                         start_response("200 OK", self._early_headers())
                         begun = True
+                        held.keep_alive()
                     yield sse.ping(self._dialect) if self._stream else SPACE
                     due = time.monotonic() + self._patience.next_seconds * _spread()
                 with held.being_answered():
@@ -97,6 +99,8 @@ class Answer(Response):
         self, response: Response, environ: WSGIEnvironment, start_response: StartResponse, *, begun: bool
     ) -> Iterator[bytes]:
         body = shapes.shape(response, self._dialect).get_data()
+        if begun:
+            environ[access_log.LATE] = response
         if not begun:
             start_response(response.status, response.get_wsgi_headers(environ).to_wsgi_list())
             yield body
@@ -125,7 +129,7 @@ class Answer(Response):
 
 
 def _spread() -> float:
-    return random.uniform(*SPREAD)  # noqa: S311 - no secret
+    return random.uniform(*SPREAD)  # noqa: S311 - no secret  # nosec B311
 
 
 def _cut(environ: dict[str, Any]) -> None:

@@ -7,14 +7,13 @@ import itertools
 import re
 
 from flask import Flask, Response, current_app, request
-from werkzeug.datastructures import Headers
 
 from tasks import flex, vault
 from tasks.errors import InvalidRequest, UnsupportedEncoding
 from tasks.models import Attempt, Group, Lane, Request
 from tasks.providers.catalogue import Provider, Providers
 from tasks.settings import Settings
-from web import auth, bodies, carrying, clients, generate, messages, parsing, relay
+from web import bodies, carrying, clients, generate, messages, parsing, relay, tokens
 from web.answer import Answer
 from web.parsing import ParsedBody
 from web.waiting import Front
@@ -39,7 +38,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
         root: that it came by, if it is not the provider's first.
         model: as the path has it, where it does.
     """
-    credential = auth.credential(_headers(provider), provider.auth)
+    caller = tokens.caller(provider)
     extra = carrying.carried(provider, request.headers, request.args, root)
     if extra is None:
         return relay.relay()
@@ -48,7 +47,8 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
         # A small body could hold any number of megabytes.
         raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
     config: Settings = current_app.extensions["settings"]
-    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb)
+    advice = f"{config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows"
+    body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb * 1_000_000, advice)
     parsed = _parse(provider, endpoint, body, model, lane)
     if parsed.background:
         return relay.relay(body=body)
@@ -57,7 +57,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
     held = front.hold(
         Request(
             group=Group(
-                credential=vault.reference(credential, provider.name),
+                credential=vault.reference(caller.credential, caller.allowance.label, provider.name),
                 endpoint=parsed.endpoint,
                 model="" if provider.mixed_models else parsed.model,
                 organization=request.headers.get("OpenAI-Organization", ""),
@@ -73,8 +73,9 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
             idempotency_key=request.headers.get("Idempotency-Key", ""),
             attempt=Attempt.RETRY if tries else Attempt.FIRST,
             tries=tries,
+            allowance=caller.allowance,
         ),
-        credential,
+        caller.credential,
         request.environ.get("gunicorn.socket"),
     )
     return Answer(
@@ -86,16 +87,6 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
         stream=parsed.stream,
         usage=parsed.include_usage,
     )
-
-
-def _headers(provider: Provider) -> Headers:
-    """The headers; Google's key may stand in the query instead."""
-    key = request.args.get("key", "") if provider.dialect == "gemini" else ""
-    if not key or "x-goog-api-key" in request.headers:
-        return request.headers
-    if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("'key' is no API key.", param="key")
-    return Headers({**request.headers, "x-goog-api-key": key})
 
 
 def _parse(provider: Provider, endpoint: str, body: bytes, model: str, lane: Lane) -> ParsedBody:

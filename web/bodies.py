@@ -22,16 +22,19 @@ class Readable(Protocol):
         """At most so many bytes; fewer only at the end."""
 
 
-def read(source: Readable, length: int | None, limit_mb: int) -> bytes:
+def read(source: Readable, length: int | None, limit: int, advice: str) -> bytes:
     """The whole body, read to one byte past the limit at most.
+
+    Args:
+        limit: bytes.
+        advice: what is said of the limit.
 
     Raises:
         BodyTooLarge: it is longer.
         BodyTooSlow: it did not arrive in time.
         ClientGone: it ended too early.
     """
-    limit = limit_mb * 1_000_000
-    too_large = BodyTooLarge(f"The body is larger than {limit_mb} MB, which LLM_PROXY_MAX_BODY_MB allows.")
+    too_large = BodyTooLarge(f"The body is larger than {advice}.")
     if (length or 0) > limit:
         raise too_large
     pieces: list[bytes] = []

@@ -10,10 +10,13 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from tasks import store
-from tasks.errors import ClientError, ClientGone, ClientTooHasty, DeadlineExceeded, Unavailable
+from tasks.errors import ClientError, ClientGone, ClientTooHasty, DeadlineExceeded, LimitReached, Unavailable
 from web import shapes
 
 logger = logging.getLogger(__name__)
+
+#: No SDK should wait so long by itself.
+LONG_SECONDS = 60.0
 
 
 def envelope(status: int, message: str, *, type_: str, code: str | None, param: str | None = None) -> Response:
@@ -49,6 +52,10 @@ def _client_error(error: ClientError) -> Response:
     response = envelope(error.status, str(error), type_=error.type, code=error.code, param=error.param)
     if isinstance(error, ClientTooHasty):
         response.headers["x-should-retry"] = "false"
+    if isinstance(error, LimitReached):
+        response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
+        if error.retry_after_seconds > LONG_SECONDS:
+            response.headers["x-should-retry"] = "false"
     return response
 
 

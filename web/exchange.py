@@ -64,6 +64,8 @@ class Exchange:
         headers: what goes to the upstream.
         body: all of the body if it has been read before.
         draining: tells whether this process is going away, and the caller's connection with it.
+        status: the upstream's, once it has answered.
+        complete: the caller has all of it.
     """
 
     incoming: IncomingRequest
@@ -72,6 +74,8 @@ class Exchange:
     headers: Headers
     body: bytes | None
     draining: Callable[[], bool]
+    status: int = field(init=False, default=0)
+    complete: bool = field(init=False, default=False)
     _client: Any = field(init=False)
     _connection: Connection = field(init=False)
     _repeatable: bool = field(init=False)
@@ -210,6 +214,7 @@ class Exchange:
         elif self.incoming.version < (1, 1):
             headers.append((b"Connection", b"keep-alive"))
         self._write(head(answer, headers))
+        self.status = answer.status_code
         try:
             while isinstance(event := self._event(), h11.Data):
                 self._write(b"%x\r\n%b\r\n" % (len(event.data), event.data) if chunked else event.data)
@@ -218,6 +223,7 @@ class Exchange:
             return
         if chunked:
             self._write(b"0\r\n\r\n")
+        self.complete = True
         if not self._uploaded:
             linger(self._client)
 

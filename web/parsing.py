@@ -6,6 +6,7 @@ for embeddings, the number of inputs are looked at, and only `stream` and `strea
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -14,6 +15,11 @@ import msgspec
 
 from tasks.errors import InvalidRequest
 
+#: Nesting beyond this is nobody's prompt. Decoders give up at some 900 levels, fewer where the stack is deep already:
+#: what passes here passes in every process.
+MOST_DEPTH: Final = 200
+#: So many are looked at in some hundredths of a second.
+MOST_CONTAINERS: Final = 500_000
 #: OpenAI's default where `model` may be left out.
 DEFAULT_MODEL: Final = {"/v1/moderations": "omni-moderation-latest"}
 
@@ -46,6 +52,8 @@ _object = msgspec.json.Decoder(Members)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _bool = msgspec.json.Decoder(bool | None)
 _string = msgspec.json.Decoder(str)
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
@@ -57,7 +65,7 @@ def members_of(body: bytes) -> Members:
     """
     try:
         body.decode()
-        return _object.decode(body)
+        members = _object.decode(body)
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     except RecursionError:
@@ -66,6 +74,8 @@ def members_of(body: bytes) -> Members:
         raise InvalidRequest("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    _check_nesting(body)
+    return members
 
 
 def decode_object(raw: msgspec.Raw) -> Members:
@@ -107,6 +117,24 @@ def parse(endpoint: str, body: bytes, *, model: str = "") -> ParsedBody:
         include_usage=stream and _include_usage(members),
         background=bool(_member(_bool, members, "background", "true or false")),
     )
+
+
+def _check_nesting(body: bytes) -> None:
+    """Refuse valid JSON that is nested too deeply, or in too many pieces to be looked at.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return  # nearly every body
+    without_escapes = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_strings = b"".join(without_escapes.split(b'"')[::2])
+    brackets = outside_strings.translate(None, _ALL_BUT_BRACKETS)
+    if len(brackets) > 2 * MOST_CONTAINERS:
+        raise InvalidRequest(f"The body has more than {MOST_CONTAINERS} arrays and objects.")
+    steps = memoryview(brackets.translate(_STEPS)).cast("b")  # signed: +1 and -1
+    if max(itertools.accumulate(steps)) > MOST_DEPTH:
+        raise InvalidRequest(f"The body is nested too deeply: at most {MOST_DEPTH} levels are taken.")
 
 
 def _member(decoder: msgspec.json.Decoder[Any], members: Members, name: str, what: str) -> object:

@@ -6,6 +6,7 @@ This file decides what is relayed and under which target and headers; `web/excha
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from tasks.errors import UnknownPath
 from tasks.providers import catalogue
 from tasks.providers.catalogue import Provider, Providers
 from tasks.settings import Settings, variable
-from web import shapes
+from web import access_log, auth, shapes, tokens
 from web.errors import envelope
 from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
 from web.incoming import IncomingRequest, linger
@@ -72,16 +73,18 @@ def relay(*, body: bytes | None = None) -> Response:
     if "websocket" in upgrade or (incoming.method == "GET" and request.path == "/v1/realtime"):
         message = "WebSocket connections are not relayed: connect to the upstream directly."
         return envelope(501, message, type_="invalid_request_error", code="websocket_not_supported")
+    authorization = tokens.relayed(provider, incoming.method, target)
     upstream: Upstream = current_app.extensions["upstreams"][provider.name]
     front: Front = current_app.extensions["front"]
     exchange = Exchange(
         incoming=incoming,
         upstream=upstream,
         target=(upstream.path + target.removeprefix(provider.mount)).encode("latin-1"),
-        headers=_headers(incoming, upstream.authority, read=body is not None),
+        headers=_headers(incoming, upstream.authority, authorization, read=body is not None),
         body=body,
         draining=lambda: front.draining,
     )
+    began = time.monotonic()
     try:
         exchange.run()
     except TimeoutError:
@@ -89,6 +92,12 @@ def relay(*, body: bytes | None = None) -> Response:
     except (OSError, UpstreamLost) as error:
         logger.warning("relay: %s", type(error.__cause__ or error).__name__)
         return _lingering(provider, 502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
+    access_log.note(
+        request.environ,
+        "relayed" if exchange.complete else "broken off" if exchange.status else "client gone",
+        status=exchange.status,
+        seconds=time.monotonic() - began,
+    )
     return Relayed()
 
 
@@ -105,9 +114,16 @@ def _origin_form(target: str) -> str:
     return rest[begin:] if rest[begin : begin + 1] == "/" else f"/{rest[begin:]}"
 
 
-def _headers(incoming: IncomingRequest, authority: bytes, *, read: bool) -> Headers:
-    """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own."""
-    passed = end_to_end(incoming.raw_headers, b"host", *OURS, *([b"expect"] if read else []))
+def _headers(incoming: IncomingRequest, authority: bytes, authorization: str | None, *, read: bool) -> Headers:
+    """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own.
+
+    A key of ours takes the place of the caller's token, wherever that may stand.
+    """
+    keys = [name.encode() for name in auth.NAMES] if authorization else []
+    dropped = [*OURS, *([b"expect"] if read else []), *keys]
+    passed = end_to_end(incoming.raw_headers, b"host", *dropped)
+    if authorization:
+        passed.append((b"Authorization", authorization.encode()))
     framing = [pair for pair in incoming.raw_headers if pair[0].lower() == b"transfer-encoding"]
     return [(b"Host", authority), *passed, *framing]
 

@@ -15,8 +15,9 @@ def streamed(reply: Reply, endpoint: str, *, include_usage: bool) -> Reply:
     if not 200 <= reply.status < 300 or endpoint not in sse.STREAMS:
         return reply
     try:
+        reply.body.decode()  # what is no text is no event either
         body = b"".join(sse.events(endpoint, reply.body, include_usage=include_usage))
-    except (ValueError, KeyError):
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
         return reply  # an answer of an unknown shape was paid, too: it is handed over as it is
     return replace(reply, body=body, headers={**reply.headers, "content-type": "text/event-stream; charset=utf-8"})
 

@@ -30,8 +30,10 @@ def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes
         include_usage: end with a usage chunk, as `stream_options` asked for; responses always carry theirs.
 
     Raises:
-        ValueError: the body is not the endpoint's answer.
+        LookupError, ValueError, TypeError, AttributeError, RecursionError: the body is not the endpoint's answer.
     """
+    if b"\n" in body or b"\r" in body:  # a synchronous answer has line breaks between its tokens; an event must not
+        body = msgspec.json.format(body, indent=-1)
     yield from STREAMS[endpoint](_object.decode(body), include_usage)
 
 
@@ -44,7 +46,7 @@ def error(body: bytes, dialect: str = "openai") -> bytes:
     """The event on which the SDKs raise, from an error's body."""
     try:
         told = _object.decode(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = {}
     if "error" not in told:
         message = "The upstream answered with an error that is not in OpenAI's shape."

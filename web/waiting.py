@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import gevent
 
+from tasks import holding
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
 from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
@@ -87,6 +88,10 @@ class Held:
         with self._front.answering(self):
             yield
 
+    def keep_alive(self) -> None:
+        """Count it: the client is sent its first sign of life."""
+        self._front.kept_alive += 1
+
     def depart(self, delivered: int | None, *, went_away: bool = False) -> None:
         """The client is held no more.
 
@@ -105,6 +110,7 @@ class Front:
 
     Attributes:
         draining: no request is accepted any more.
+        kept_alive: how many clients have been sent a sign of life.
     """
 
     def __init__(self, config: Settings) -> None:
@@ -119,8 +125,9 @@ class Front:
         self.alarms = Alarms()
         self.sockets = Sockets()
         # A client is an open file; some are for Redis, the upstream and health checks.
-        self._most = min(config.max_waiting, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
         self.draining = False
+        self.kept_alive = 0
 
     def start(self) -> None:
         """Start the greenlets that serve all clients; called with the first request."""
@@ -129,6 +136,7 @@ class Front:
             self._presence.start(self._waiting, self._lose)
             for part in (self._acceptor, self._departures, self._results, self.alarms, self.sockets):
                 part.start()
+            gevent.spawn(holding.report_forever, lambda: len(self._held), lambda: self.kept_alive)
 
     def hold(self, request: Request, credential: str, sock: socket.socket | None) -> Held:
         """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.
@@ -145,13 +153,14 @@ class Front:
         self.start()
         until = time.monotonic() + self._config.request_deadline_seconds + DEADLINE_MARGIN_SECONDS
         # Registered before it can be settled; under its own id even if it turns out to be a repetition.
-        held = Held(self, request, self._results.register(request.id), until)
+        caller = request.group.credential
+        held = Held(self, request, self._results.register(request.id, caller), until)
         self._held[held.waiter] = held
         try:
             held.task_id = self._accept(request, credential, sock)
             if held.task_id != request.id:
                 self._forget(held)
-                held.waiter = self._results.register(held.task_id)
+                held.waiter = self._results.register(held.task_id, caller)
                 self._held[held.waiter] = held
                 self._results.look(held.task_id)
             if self.draining:
@@ -234,5 +243,5 @@ class Front:
 def _draining() -> Draining:
     return Draining(
         "The proxy is restarting; your request goes on, try again.",
-        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret
+        retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - to spread them, no secret  # nosec B311
     )

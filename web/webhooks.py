@@ -11,6 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tasks import hints
 from tasks.errors import InvalidRequest, Replayed, UnknownPath, WrongSignature
 from tasks.settings import Settings
+from web import bodies
 
 bp = Blueprint("webhooks", __name__)
 
@@ -25,7 +26,8 @@ def openai() -> Response:
     config: Settings = current_app.extensions["settings"]
     if not config.webhook_secrets:
         raise UnknownPath(f"{PATH} is closed: set LLM_PROXY_WEBHOOK_SECRETS to the secret that the upstream shows.")
-    body: bytes = request.environ["wsgi.input"].read(MOST_BYTES + 1)
+    advice = f"{MOST_BYTES} bytes, which no event is"
+    body = bodies.read(request.environ["wsgi.input"], request.content_length, MOST_BYTES, advice)
     _verify(config.webhook_secrets, body)
     upstream_id = _batch_of(body)
     if upstream_id and hints.ended(request.headers["webhook-id"], upstream_id) == "replayed":

@@ -17,8 +17,9 @@ from web.incoming import IncomingRequest, refuse
 if TYPE_CHECKING:  # gunicorn imports this module before it patches the standard library
     from web.waiting import Front
 
-#: A connection that has just been opened must have sent its headers by then.
-HEADER_SECONDS = 4.0
+#: A connection that has just been opened must have sent its headers by then: a client that opens thousands in one loop
+#: comes round to writing the first request after many seconds.
+HEADER_SECONDS = 20.0
 #: More of them and who is connected waits for who connects.
 ACCEPT_AT_ONCE = 64
 

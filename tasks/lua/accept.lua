@@ -5,14 +5,18 @@
 -- ARGV: key prefix, batch limits (requests, bytes, inputs), collect message, lifetime (s), time (ms)
 --       after which the sweep looks whether its message is still there, what becomes of requests that
 --       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
---       delivered success may be asked for by a retry, number of groups, then per group: id, credential ref,
---       sealed credential, endpoint, model, organization, project, longest wait (s), provider, extra; then per request: id,
+--       delivered success may be asked for by a retry, most requests that may wait in all, most synchronous
+--       calls of a credential, number of groups, then per group: id, credential ref, sealed credential,
+--       endpoint, model, organization, project, longest wait (s), provider, extra, label of the access token or ""
+--       and its limits (requests per minute, requests that wait, micro-dollars per day; 0: any); then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
 --       (models.Attempt); how often its SDK says that it has tried before.
--- Returns per request: "" accepted, "conflict", "later", or the id of the request that it repeats.
+-- Returns per request: "" accepted, "conflict", "later", the id of the request that it repeats, or why it is refused:
+-- "!full", "!waiting", "!rate <ms>", "!spent <ms>" (allowances.py). What repeats another is never refused.
 --
--- Equal requests are in a zset, so that any number of them is searched in no time:
+-- Equal requests are in a zset, so that any number of them is searched in no time; one that has no equal, as
+-- most have none, is in a string "<id> <score>", which takes half as many commands:
 --   score  n + t   a client of front n waits for it; t: the seconds of its acceptance, divided by 2^32
 --          < 0     a success, delivered at -score seconds
 -- One whose front is not in `fronts` is an orphan. Whoever takes it becomes its client in the same step.
@@ -23,20 +27,44 @@ local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local front = tonumber(ARGV[9])
-local at = 12
-local touched, diverted = {}, {}
+local at = 14
+local touched, diverted, credentials, heads, sent, attached = {}, {}, {}, {}, {}, 0
+local unsettled = tonumber(redis.call('GET', prefix .. 'unsettled') or 0)
+local allowances, labels = {}, {} -- by label; label by group
 
-for _ = 1, tonumber(ARGV[11]) do
-  local id, credential = ARGV[at], ARGV[at + 1]
-  local key = prefix .. 'group:' .. id
-  redis.call('SET', prefix .. 'credential:' .. credential, ARGV[at + 2], 'EX', lifetime)
-  redis.call('HSET', key, 'credential', credential, 'endpoint', ARGV[at + 3], 'model', ARGV[at + 4],
-    'organization', ARGV[at + 5], 'project', ARGV[at + 6], 'max_wait', ARGV[at + 7],
-    'provider', ARGV[at + 8], 'extra', ARGV[at + 9])
-  redis.call('EXPIRE', key, lifetime)
-  local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
-  diverted[id] = unbatchable and ARGV[8] == 'sync'
-  at = at + 10
+local function allowance(label, per_minute, waiting, dollars)
+  local l = redis.call('HMGET', prefix .. 'label:' .. label, 'waiting', 'rate')
+  local spent = dollars > 0 and redis.call('HGET', prefix .. 'spent:' .. math.floor(now / 86400000), label)
+  return { per_minute = per_minute, most = waiting, spent = dollars > 0 and tonumber(spent or 0) >= dollars,
+    waiting = tonumber(l[1] or 0), rate = tonumber(l[2] or 0), new = 0 }
+end
+
+for _ = 1, tonumber(ARGV[13]) do
+  local id = ARGV[at]
+  heads[id], credentials[id] = at, ARGV[at + 1]
+  local label = ARGV[at + 10]
+  if label ~= '' then
+    labels[id] = label
+    allowances[label] = allowances[label]
+      or allowance(label, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), tonumber(ARGV[at + 13]))
+  end
+  at = at + 14
+end
+
+-- What a group's requests share, with the first one of it that is accepted: what is refused leaves nothing behind.
+local function open_group(id)
+  local h = heads[id]
+  if h then
+    heads[id] = nil
+    local key = prefix .. 'group:' .. id
+    redis.call('SET', prefix .. 'credential:' .. ARGV[h + 1], ARGV[h + 2], 'EX', lifetime)
+    redis.call('HSET', key, 'credential', ARGV[h + 1], 'endpoint', ARGV[h + 3], 'model', ARGV[h + 4],
+      'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7],
+      'provider', ARGV[h + 8], 'extra', ARGV[h + 9])
+    redis.call('EXPIRE', key, lifetime)
+    local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
+    diverted[id] = unbatchable and ARGV[8] == 'sync'
+  end
 end
 
 local living = {}
@@ -44,6 +72,18 @@ for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. n
   living[#living + 1] = tonumber(number)
 end
 table.sort(living)
+
+-- Makes a zset of an index of one.
+local function as_zset(index)
+  local alone = redis.pcall('GET', index)
+  if type(alone) == 'string' then
+    local id, score = alone:match('^(%x+) (.+)$')
+    local rest = redis.call('PTTL', index)
+    redis.call('DEL', index)
+    redis.call('ZADD', index, score, id)
+    redis.call('PEXPIRE', index, rest)
+  end
+end
 
 -- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten.
 local function lowest(index, min, max, fits)
@@ -115,20 +155,65 @@ local function predecessor(index, id, attempt, tries)
   redis.call('ZADD', index, front + age, found)
   redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1, 'tries', tries)
   redis.call('SET', prefix .. 'taken:' .. id, found .. ' ' .. index, 'EX', 60)
+  attached = attached + 1
   return found
 end
 
+-- What all of them have in common is asked and written at once.
+local records, indexes = {}, {}
+for i = at, #ARGV, 11 do
+  records[#records + 1] = prefix .. 'request:' .. ARGV[i]
+  indexes[#indexes + 1] = prefix .. 'equal:' .. ARGV[i + 7]
+end
+local any_known = #records > 0 and redis.call('EXISTS', unpack(records)) > 0
+local any_equal = #records > 0 and redis.call('EXISTS', unpack(indexes)) > 0
+local seen, bodies, standing, queues = {}, {}, {}, {}
+local function push(queue, queued)
+  local messages = queues[queue] or {}
+  messages[#messages + 1] = queued
+  queues[queue] = messages
+end
+
 local replies, accepted = {}, 0
+
+-- Why a new request is not accepted, or ""; then it has been taken out of its label's allowance.
+local function refusal(a)
+  if unsettled + accepted >= tonumber(ARGV[11]) then
+    return '!full'
+  end
+  if not a then
+    return ''
+  end
+  if a.spent then
+    return '!spent ' .. 86400000 - now % 86400000
+  end
+  if a.most > 0 and a.waiting + a.new >= a.most then
+    return '!waiting'
+  end
+  if a.per_minute > 0 then
+    local rate = math.max(a.rate, now) + 60000 / a.per_minute
+    if rate - now > 60001 then
+      return '!rate ' .. math.ceil(rate - now - 60000)
+    end
+    a.rate = rate
+  end
+  a.new = a.new + 1
+  return ''
+end
+
 while ARGV[at] do
   local id, group, lane, digest, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7], ARGV[at + 8]
   local attempt, tries = ARGV[at + 9], tonumber(ARGV[at + 10])
   local record = prefix .. 'request:' .. id
   local reply = ''
-  if redis.call('EXISTS', record) == 0 then
+  if not any_known or redis.call('EXISTS', record) == 0 then
     local index = prefix .. 'equal:' .. digest
+    local equal = seen[index] or any_equal and redis.call('EXISTS', index) == 1
     if attempt ~= 'key' then
-      if redis.call('EXISTS', index) == 1 then
+      if equal then
+        as_zset(index)
         reply = predecessor(index, id, attempt, tries)
+        equal = redis.call('EXISTS', index) == 1 -- it forgets what is gone
       end
     else
       local known = redis.call('GET', prefix .. 'idempotency:' .. digest)
@@ -137,21 +222,37 @@ while ARGV[at] do
         if redis.call('EXISTS', prefix .. 'request:' .. original) == 1 then
           reply = print == fingerprint and original or 'conflict'
           redis.call('HSET', prefix .. 'request:' .. original, 'attached', 1)
+          attached = attached + (print == fingerprint and 1 or 0)
         end
       end
     end
+    local label = labels[group]
+    if reply == '' then
+      reply = refusal(allowances[label])
+    end
     if reply == '' then
       accepted = accepted + 1
+      open_group(group)
       local queued = ARGV[at + 3]
       if lane == 'batch' and diverted[group] then
         lane, queued = 'sync', queued:gsub('"batch%.%x+"', '"sync"')
       end
-      redis.call('SET', prefix .. 'body:' .. id, ARGV[at + 4])
+      bodies[#bodies + 1] = prefix .. 'body:' .. id
+      bodies[#bodies + 1] = ARGV[at + 4]
       redis.call('HSET', record, 'state', 'queued', 'owner', '', 'group', group, 'lane', lane,
         'accepted', now, 'queued', now, 'bytes', ARGV[at + 5], 'inputs', ARGV[at + 6])
+      if label then
+        redis.call('HSET', record, 'label', label)
+      end
       if attempt ~= 'key' then
-        redis.call('ZADD', index, front + math.floor(now / 1000) / 4294967296, id)
-        redis.call('EXPIRE', index, lifetime)
+        local score = front + math.floor(now / 1000) / 4294967296
+        if equal then
+          redis.call('ZADD', index, score, id)
+          redis.call('EXPIRE', index, lifetime)
+        else
+          redis.call('SET', index, string.format('%s %.17g', id, score), 'EX', lifetime)
+        end
+        seen[index] = true
         if tries > 0 then
           redis.call('HSET', record, 'tries', tries)
         end
@@ -159,12 +260,21 @@ while ARGV[at] do
         redis.call('SET', prefix .. 'idempotency:' .. digest, id .. ' ' .. fingerprint)
         redis.call('HSET', record, 'idempotency', digest)
       end
-      redis.call('ZADD', prefix .. 'standing', now + patience, id)
+      standing[#standing + 1] = now + patience
+      standing[#standing + 1] = id
       if lane ~= 'batch' then
-        redis.call('LPUSH', 'sync', queued)
+        -- As many as may be sent at the same time are queued; the others wait their turn (run.lua), or the queue would
+        -- be full of them, and another caller's behind them.
+        local waiting = prefix .. 'waiting:' .. credentials[group]
+        local before = sent[waiting] or redis.call('EXISTS', waiting) * ARGV[12]
+        if before >= tonumber(ARGV[12]) then
+          redis.call('ZADD', waiting, now, id)
+        else
+          push('sync', queued)
+        end
+        sent[waiting] = before + 1
       else
-        redis.call('LPUSH', 'batch.' .. group, queued)
-        redis.call('ZADD', prefix .. 'groups', 'NX', now, group)
+        push('batch.' .. group, queued)
         local sum = touched[group] or { 0, 0 }
         touched[group] = { sum[1] + ARGV[at + 5], sum[2] + ARGV[at + 6] }
       end
@@ -174,15 +284,35 @@ while ARGV[at] do
   at = at + 11
 end
 
+if accepted > 0 then
+  redis.call('MSET', unpack(bodies))
+  redis.call('ZADD', prefix .. 'standing', unpack(standing))
+end
+for queue, messages in pairs(queues) do
+  redis.call('LPUSH', queue, unpack(messages))
+end
 local full = false
 for group, sum in pairs(touched) do
   local key = prefix .. 'group:' .. group
+  redis.call('ZADD', prefix .. 'groups', 'NX', now, group)
   local bytes = redis.call('HINCRBY', key, 'queued_bytes', sum[1])
   local inputs = redis.call('HINCRBY', key, 'queued_inputs', sum[2])
   full = full or bytes >= max_bytes or inputs >= max_inputs or redis.call('LLEN', 'batch.' .. group) >= max_requests
 end
 if accepted > 0 then
   redis.call('HINCRBY', prefix .. 'stats', 'requests_total', accepted)
+  redis.call('INCRBY', prefix .. 'unsettled', accepted)
+end
+for label, a in pairs(allowances) do
+  if a.new > 0 then
+    local key = prefix .. 'label:' .. label
+    redis.call('HINCRBY', key, 'waiting', a.new)
+    redis.call('HSET', key, 'rate', string.format('%.0f', a.rate))
+    redis.call('EXPIRE', key, lifetime)
+  end
+end
+if attached > 0 then
+  redis.call('HINCRBY', prefix .. 'stats', 'attached', attached)
 end
 -- A full group is closed now and not at the next tick; one waiting message serves all.
 if full and redis.call('LLEN', 'collect') == 0 then

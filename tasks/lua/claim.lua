@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Closes one group if it is full or old enough: moves its oldest requests into a new batch.
--- It stays open while the upstream's limits leave no room: see quota.lua for what is in flight, and below
+-- It stays open while somebody has said "pause", and while the upstream's limits leave no room: see quota.lua for what is in flight, and below
 -- for the pace of creation. Requests that have waited too long leave it in spite of everything, and only
 -- they: their batch is ended without having been submitted.
 --
@@ -51,6 +51,9 @@ local late = now - accepted_of(id_of(redis.call('LINDEX', queue, -1))) >= limit
 local quota = redis.sha1hex(table.concat({ g[1], g[4] or '', g[5] or '', g[3] }, '\0'))
 local flight, creations = prefix .. 'flight:' .. quota, prefix .. 'creations:' .. g[1]
 if not late then
+  if redis.call('EXISTS', prefix .. 'paused') == 1 then
+    return 0
+  end
   if tonumber(g[9] or 0) > now then
     return 0
   end
@@ -103,26 +106,35 @@ end
 
 local members = prefix .. 'lines:' .. batch
 local count, bytes, inputs, oldest, left = 0, 0, 0, now, nil
-while count < max_requests do
-  local message = redis.call('RPOP', queue)
-  if not message then
+while count < max_requests and not left do
+  local messages = redis.call('RPOP', queue, math.min(500, max_requests - count))
+  if not messages then
     break
   end
-  local id = id_of(message)
-  local record = prefix .. 'request:' .. id
-  local r = redis.call('HMGET', record, 'state', 'lane', 'bytes', 'inputs', 'queued', 'accepted')
-  if r[1] == 'queued' and r[2] == 'batch' then -- anything else is a copy of a message that was dealt with
-    local accepted = tonumber(r[6])
-    local apart = count > 0 and math.abs(accepted - oldest) > spread
-    if apart or (now - accepted >= limit) ~= late or (count > 0 and (bytes + r[3] > max_bytes or inputs + r[4] > max_inputs)) then
-      redis.call('RPUSH', queue, message)
-      left = r[5]
-      break
+  local ids, lines = {}, {}
+  for i, message in ipairs(messages) do
+    local id = id_of(message)
+    local record = prefix .. 'request:' .. id
+    local r = redis.call('HMGET', record, 'state', 'lane', 'bytes', 'inputs', 'queued', 'accepted')
+    if r[1] == 'queued' and r[2] == 'batch' then -- anything else is a copy of a message that was dealt with
+      local accepted = tonumber(r[6])
+      local apart = count > 0 and math.abs(accepted - oldest) > spread
+      if apart or (now - accepted >= limit) ~= late or (count > 0 and (bytes + r[3] > max_bytes or inputs + r[4] > max_inputs)) then
+        for back = #messages, i, -1 do -- as they lay
+          redis.call('RPUSH', queue, messages[back])
+        end
+        left = r[5]
+        break
+      end
+      count, bytes, inputs, oldest = count + 1, bytes + r[3], inputs + r[4], math.min(oldest, accepted)
+      redis.call('HSET', record, 'state', 'batched', 'owner', batch)
+      ids[#ids + 1] = id
+      lines[#lines + 1] = id .. ':' .. r[3]
     end
-    count, bytes, inputs, oldest = count + 1, bytes + r[3], inputs + r[4], math.min(oldest, accepted)
-    redis.call('HSET', record, 'state', 'batched', 'owner', batch)
-    redis.call('ZREM', prefix .. 'standing', id)
-    redis.call('RPUSH', members, id .. ':' .. r[3])
+  end
+  if #ids > 0 then
+    redis.call('ZREM', prefix .. 'standing', unpack(ids))
+    redis.call('RPUSH', members, unpack(lines))
   end
 end
 

@@ -10,6 +10,37 @@
 local prefix, number, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
 
+-- The request's score in an index, which is a string while it has no equal (accept.lua), and whether it is one.
+local function score_of(index, id)
+  local alone = redis.pcall('GET', index)
+  if type(alone) == 'table' then -- another type than a string
+    return tonumber(redis.call('ZSCORE', index, id) or nil), false
+  end
+  local own, score = (alone or ''):match('^(%x+) (.+)$')
+  return own == id and tonumber(score) or nil, true
+end
+
+local function put(index, id, score, alone)
+  if alone then
+    redis.call('SET', index, string.format('%s %.17g', id, score), 'KEEPTTL')
+  else
+    redis.call('ZADD', index, score, id)
+  end
+end
+
+local function delivered(index, id)
+  local score, alone = score_of(index, id)
+  if score and alone then
+    redis.call('SET', index, id .. ' ' .. -now, 'EX', keep)
+  elseif score then
+    redis.call('ZADD', index, -now, id)
+    redis.call('ZREMRANGEBYSCORE', index, -(now - keep), '(0')
+    if redis.call('ZCOUNT', index, 0, '+inf') == 0 then
+      redis.call('EXPIRE', index, keep)
+    end
+  end
+end
+
 for at = 4, #ARGV, 3 do
   local id, how = ARGV[at], ARGV[at + 2]
   local index = prefix .. 'equal:' .. ARGV[at + 1]
@@ -18,24 +49,22 @@ for at = 4, #ARGV, 3 do
     if (redis.call('GET', key) or ''):sub(1, #id) == id then
       redis.call('DEL', key)
     end
-  elseif how == 'error' then
-    redis.call('ZREM', index, id)
   elseif how == 'success' then
-    redis.call('ZADD', index, 'XX', -now, id)
-    redis.call('ZREMRANGEBYSCORE', index, -(now - keep), '(0')
-    if redis.call('ZCOUNT', index, 0, '+inf') == 0 then
-      redis.call('EXPIRE', index, keep)
-    end
-  elseif how == 'lost' then
-    -- Unless a retry has it already.
-    local score = tonumber(redis.call('ZSCORE', index, id) or 0)
-    if score < 0 then
-      redis.call('ZADD', index, -score / 4294967296, id)
-    end
+    delivered(index, id)
   else
-    local score = tonumber(redis.call('ZSCORE', index, id) or -1)
-    if math.floor(score) == number then
-      redis.call('ZADD', index, score % 1, id)
+    local score, alone = score_of(index, id)
+    if score and how == 'error' then
+      if alone then
+        redis.call('DEL', index)
+      else
+        redis.call('ZREM', index, id)
+      end
+    elseif score and how == 'lost' then
+      if score < 0 then -- or else a retry has it already
+        put(index, id, -score / 4294967296, alone)
+      end
+    elseif score and math.floor(score) == number then
+      put(index, id, score % 1, alone)
     end
   end
 end

@@ -13,9 +13,11 @@ import requests
 
 from tasks import vault
 from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.jsonl import MOST_LINE_BYTES
 from tasks.models import Group, Reply
 from tasks.providers import http
 from tasks.providers.catalogue import Provider
+from tasks.settle import error_reply
 
 #: Shorter than a lease: when the lease is over, so is the call.
 CALL_SECONDS: Final = 20.0
@@ -71,10 +73,10 @@ class Account:
             **options,
         )
 
-    def json(self, method: str, operation: str, **options: Any) -> dict[str, Any]:
-        """One call whose 2xx carries a JSON object."""
+    def json(self, method: str, operation: str, *, most: int = http.MOST_JSON_BYTES, **options: Any) -> dict[str, Any]:
+        """One call whose 2xx carries a JSON object of so many bytes at most."""
         with self.call(method, operation, **options) as response:
-            return http.json_object(response, f"{method} {operation}")
+            return http.json_object(response, f"{method} {operation}", most)
 
     def listed(
         self, operation: str, since_seconds: float, *, numbered: str = "", **query: str | int
@@ -89,13 +91,15 @@ class Account:
             if numbered:
                 after = {numbered: number}
             page = self.json("GET", operation, params={**query, **after})
-            items = [item for item in page.get("data") or [] if isinstance(item, dict)]
+            items = http.items(page, "data", f"GET {operation}")
             yield from items
-            created = unix_seconds(items[-1].get("created_at")) if items else 0.0
-            more = numbered or page.get("has_more")
-            if not items or not more or (created is not None and created < since_seconds):
+            created = unix_seconds(items[-1].get("created_at")) if items else None
+            ended = not items if numbered else not page.get("has_more")
+            if ended or (created is not None and created < since_seconds):
                 return
-            after = {"after": str(items[-1]["id"])}
+            if not items:
+                break
+            after = {"after": http.text(items[-1], "id")}
         raise UpstreamTrouble(f"GET {operation}: the list does not end", in_doubt=False)
 
     def send(self, group: Group, body: bytes, timeout_seconds: float) -> Reply:
@@ -109,7 +113,10 @@ class Account:
                 data=body,
                 deadline_seconds=timeout_seconds,
             ) as response:
-                return Reply.of_upstream(response.status_code, http.reply_headers(response), response.content)
+                answer = http.read(response, MOST_LINE_BYTES)
+                if answer is None:  # it was paid: asking again would pay for another one
+                    return error_reply(502, "The upstream's answer does not end.", code="answer_too_long")
+                return Reply.of_upstream(response.status_code, http.reply_headers(response), answer)
         except UpstreamRefused as error:
             return Reply.of_upstream(error.status, error.headers, error.body)
 

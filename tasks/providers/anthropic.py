@@ -127,9 +127,9 @@ class Anthropic:
         """
         ids = {request_id for request_id, _ in batches.lines(batch.id)}
         for listed in self._listed(batch.create_at / 1000 - SKEW_SECONDS):
-            counts = [n for n in (listed.get("request_counts") or {}).values() if isinstance(n, int)]
+            counts = _counts(listed)
             upstream_id = http.text(listed, "id")
-            if sum(counts) != len(ids) or connections.client().exists(f"{store.PREFIX}upstream:{upstream_id}"):
+            if sum(counts.values()) != len(ids) or connections.client().exists(f"{store.PREFIX}upstream:{upstream_id}"):
                 continue
             if listed.get("processing_status") != "ended":
                 raise UpstreamTrouble(
@@ -144,14 +144,16 @@ class Anthropic:
         after: dict[str, str] = {}
         for _ in range(LIST_PAGES):
             page = self._account.json("GET", BATCHES, params={"limit": 100, **after})
-            for item in page.get("data") or []:
+            for item in http.items(page, "data", f"GET {BATCHES}"):
                 created = unix_seconds(item.get("created_at"))
                 if created is not None and created < since_seconds:
                     return
                 yield item
-            if not page.get("has_more") or not page.get("last_id"):
+            if not page.get("has_more"):
                 return
-            after = {"after_id": str(page["last_id"])}
+            if not isinstance(page.get("last_id"), str):
+                break
+            after = {"after_id": page["last_id"]}
         raise UpstreamTrouble("the list of batches does not end", in_doubt=False)
 
     def _first_id(self, upstream_id: str) -> str:
@@ -170,7 +172,7 @@ class Anthropic:
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """The results of a batch, whose id stands for its files."""
         with self._account.call("GET", f"{BATCHES}/{file_id}/results", deadline_seconds=TRANSFER_SECONDS) as response:
-            yield response.iter_content(256 * 1024)
+            yield response.iter_content(http.PIECE_BYTES)
 
     def parse(self, text: bytes) -> ResultLine:
         """A line of the results."""
@@ -191,7 +193,7 @@ class Anthropic:
         """Delete the batch, and with it the upstream's copies of prompts and answers."""
         try:
             with self._account.call("DELETE", f"{BATCHES}/{file_id}") as response:
-                response.raw.drain_conn()
+                http.drain(response)
         except UpstreamRefused as error:
             if error.status != 404:
                 raise
@@ -205,9 +207,16 @@ class Anthropic:
         return self._account.send(self._group, body, timeout_seconds)
 
 
+def _counts(answer: dict[str, Any]) -> dict[str, int]:
+    """How many requests ended in which way; what is no count counts nothing."""
+    told = answer.get("request_counts")
+    told = told if isinstance(told, dict) else {}
+    return {name: n for name, n in told.items() if isinstance(n, int) and n > 0}
+
+
 def _read(answer: dict[str, Any]) -> dict[str, Any]:
     """A batch in OpenAI's words."""
-    counts = answer.get("request_counts") or {}
+    counts = _counts(answer)
     status = str(answer.get("processing_status") or "")
     if status == "ended":
         cancelled = counts.get("canceled") or answer.get("cancel_initiated_at")
@@ -218,7 +227,7 @@ def _read(answer: dict[str, Any]) -> dict[str, Any]:
         "status": {"canceling": "cancelling"}.get(status, status),
         "output_file_id": upstream_id,
         "request_counts": {
-            "total": sum(n for n in counts.values() if isinstance(n, int)),
+            "total": sum(counts.values()),
             "completed": counts.get("succeeded"),
             "failed": counts.get("errored"),
         },

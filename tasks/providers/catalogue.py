@@ -26,7 +26,7 @@ ENDPOINTS: Final[dict[str, tuple[str, ...]]] = {
     "gemini": ("generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents"),
 }
 #: Paths of our own.
-RESERVED: Final = ("/stats", "/healthz", "/readyz", "/metrics", "/dashboard", "/webhooks")
+RESERVED: Final = ("/stats", "/healthz", "/readyz", "/metrics", "/dashboard", "/webhooks", "/openapi.json")
 #: What Google takes in one "create".
 INLINE_MB: Final = 20
 PLACEHOLDERS: Final = frozenset({"file", "endpoint", "model", "window", "marker"})

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused
+from tasks.errors import UpstreamRefused, UpstreamTrouble
 from tasks.providers import gemini, google, http
 from tasks.providers.gemini import Gemini
 
@@ -21,6 +21,8 @@ CREATE_SECONDS = 120.0
 #: After the end of such a call nothing comes of it any more.
 SETTLING_SECONDS = 60.0
 TRANSFER_SECONDS: Final = 600.0
+#: Of an operation with its answers, which are read at once.
+MOST_BYTES = 400_000_000
 
 
 class _Key(msgspec.Struct):
@@ -85,7 +87,7 @@ class GeminiInline(Gemini):
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
         """The batch as it is now; its own name stands for its results."""
-        operation = self._account.json("GET", f"/{upstream_id}", deadline_seconds=TRANSFER_SECONDS)
+        operation = self._account.json("GET", f"/{upstream_id}", most=MOST_BYTES, deadline_seconds=TRANSFER_SECONDS)
         return gemini.read(operation, output=upstream_id if _has_results(operation) else "")
 
     def find_input_files(self, batch: Batch) -> list[str]:
@@ -97,7 +99,11 @@ class GeminiInline(Gemini):
         """The answers in the operation, as the lines that a file would have."""
         self._parts.clear()
         with self._account.call("GET", f"/{file_id}", deadline_seconds=TRANSFER_SECONDS) as response:
-            output = _operations.decode(response.content).metadata.output
+            text = http.read(response, MOST_BYTES)
+        try:
+            output = _operations.decode(text or b"").metadata.output
+        except (ValueError, RecursionError):
+            raise UpstreamTrouble("the operation cannot be read", in_doubt=False) from None
         items = output.inlined_responses.inlined_responses or output.inlined_embed_content_responses.inlined_responses
         yield (_line(item) for item in items)
 
@@ -105,7 +111,7 @@ class GeminiInline(Gemini):
         """Delete the batch, and with it the upstream's copies of prompts and answers."""
         try:
             with self._account.call("DELETE", f"/{file_id}") as response:
-                response.raw.drain_conn()
+                http.drain(response)
         except UpstreamRefused as error:
             if error.status not in google.GONE:
                 raise

@@ -20,6 +20,8 @@ TRANSFER_SECONDS: Final = 1800.0
 #: What Google answers about a file that is not there: it does not tell it from somebody else's.
 GONE: Final = frozenset({403, 404})
 MIME: Final = "jsonl"
+#: What an answer with an empty list may have.
+BESIDE: Final = frozenset({"nextPageToken", "unreachable"})
 
 
 def key_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -69,20 +71,20 @@ class Files:
     def of(self, batch: Batch) -> list[str]:
         """Names of all files that carry the batch's."""
         files = pages(self._call, f"{self._version}/files", "files")
-        return [str(file["name"]) for file in files if file.get("displayName") == display_name(batch)]
+        return [http.text(file, "name") for file in files if file.get("displayName") == display_name(batch)]
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """A file's bytes in pieces."""
         path = f"/download{self._version}/{file_id}:download?alt=media"
         with self._call("GET", path, deadline_seconds=TRANSFER_SECONDS) as response:
-            yield response.iter_content(256 * 1024)
+            yield response.iter_content(http.PIECE_BYTES)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
         try:
             with self._call("DELETE", f"{self._version}/{file_id}") as response:
-                response.raw.drain_conn()
+                http.drain(response)
         except UpstreamRefused as error:
             if error.status not in GONE:
                 raise
@@ -103,7 +105,9 @@ def pages(call: Any, path: str, name: str) -> Iterator[dict[str, Any]]:
     for _ in range(LIST_PAGES):
         with call("GET", path, params={"pageSize": 100, **token}) as response:
             page = http.json_object(response, f"GET {path}")
-        yield from (item for item in page.get(name) or [] if isinstance(item, dict))
+        if name not in page and page.keys() <= BESIDE:  # Google leaves out what is empty
+            page[name] = []
+        yield from http.items(page, name, f"GET {path}")
         if not page.get("nextPageToken"):
             return
         token = {"pageToken": str(page["nextPageToken"])}

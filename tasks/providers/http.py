@@ -25,6 +25,9 @@ from tasks.errors import UpstreamRefused, UpstreamTrouble
 CONNECT_SECONDS = 10.0
 #: Largest error body that is kept for the callers.
 ERROR_BYTES = 1_000_000
+#: More than any object or page of a list that we ask for.
+MOST_JSON_BYTES = 16_000_000
+PIECE_BYTES = 256 * 1024
 POOL_CONNECTIONS = 100
 #: Answers that say "not now" although nothing is wrong with the request.
 RETRYABLE = frozenset({408, 409, 425, 429})
@@ -79,19 +82,34 @@ def call(
         raise UpstreamTrouble(f"{method} {path}: {type(error).__name__}", in_doubt=not refused) from error
 
 
-def json_object(response: requests.Response, what: str) -> dict[str, Any]:
+def json_object(response: requests.Response, what: str, most: int = MOST_JSON_BYTES) -> dict[str, Any]:
     """The JSON object in a 2xx.
+
+    Args:
+        most: bytes that it may have.
 
     Raises:
         UpstreamTrouble: there is none.
     """
     try:
-        answer = msgspec.json.decode(response.content)
+        answer = msgspec.json.decode(read(response, most) or b"")
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise UpstreamTrouble(f"{what}: the answer is no JSON object", in_doubt=True)
     return answer
+
+
+def items(page: dict[str, Any], name: str, what: str) -> list[dict[str, Any]]:
+    """What stands on a page of a list.
+
+    Raises:
+        UpstreamTrouble: it is no list: "not in it" would mean that a batch is created once more.
+    """
+    found = page.get(name)
+    if not isinstance(found, list):
+        raise UpstreamTrouble(f"{what}: the answer is no list", in_doubt=False)
+    return [item for item in found if isinstance(item, dict)]
 
 
 def text(answer: dict[str, Any], name: str) -> str:
@@ -103,6 +121,28 @@ def text(answer: dict[str, Any], name: str) -> str:
     if not isinstance(answer.get(name), str) or not answer[name]:
         raise UpstreamTrouble(f"the upstream's answer has no {name}", in_doubt=True)
     return str(answer[name])
+
+
+def drain(response: requests.Response) -> None:
+    """Read an answer that says nothing, so that its connection can be used again.
+
+    Raises:
+        UpstreamTrouble: it does not end.
+    """
+    if read(response, MOST_JSON_BYTES) is None:
+        raise UpstreamTrouble("the upstream's answer does not end", in_doubt=True)
+
+
+def read(response: requests.Response, most: int) -> bytes | None:
+    """A whole body, unpacked; None if it has more bytes than that, however few it was sent as."""
+    pieces: list[bytes] = []
+    size = 0
+    for piece in response.iter_content(PIECE_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            return None
+    return b"".join(pieces)
 
 
 def _check(response: requests.Response) -> None:

@@ -49,19 +49,19 @@ class Files:
             purpose=self._account.provider.upload.get("purpose", "batch"),
             order="desc",
         )
-        return [str(file["id"]) for file in listed if file.get("filename") == input_filename(batch.id)]
+        return [http.text(file, "id") for file in listed if file.get("filename") == input_filename(batch.id)]
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """A file's bytes in pieces."""
         with self._account.call("GET", f"/files/{file_id}/content", deadline_seconds=TRANSFER_SECONDS) as response:
-            yield response.iter_content(256 * 1024)
+            yield response.iter_content(http.PIECE_BYTES)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
         try:
             with self._account.call("DELETE", f"/files/{file_id}") as response:
-                response.raw.drain_conn()
+                http.drain(response)
         except UpstreamRefused as error:
             if error.status != 404:
                 raise

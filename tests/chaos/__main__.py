@@ -124,6 +124,7 @@ def _account(
         "something was paid twice": billed["requests"] > callers.count + allowed or (bool(twice) and not allowed),
         "something is left over": bool(leftovers or immortal),
         "requests were counted wrongly": stats.get("requests_successful") != callers.count,
+        "tokens were counted wrongly": ground.used(client) != callers.count,
     }
     return {
         "requests": callers.count,

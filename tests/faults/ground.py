@@ -118,6 +118,7 @@ class Ground(ground.Ground):
         ends = ("requests_successful", "requests_failed", "requests_synthesized")
         assert stats["requests_total"] == sum(stats.get(name, 0) for name in ends), stats
         assert stats.get("batches_total", 0) == stats.get("batches_successful", 0) + stats.get("batches_failed", 0)
+        assert ground.used(client) == stats.get("requests_successful", 0)  # every answer's tokens, once
         for group in client.scan_iter("lp:group:*", count=1000):
             assert client.hmget(group, "queued_bytes", "queued_inputs") == [None, None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks import connections, settings, store, vault
+from tasks import connections, sealing, settings, store, vault
 from tests import running
 
 
@@ -24,7 +24,7 @@ def redis_client(_own_redis: running.RedisServer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("REDIS_URL", _own_redis.url)
     monkeypatch.setenv("LLM_PROXY_VAULT_KEYS", running.VAULT_KEY)
     monkeypatch.setenv("LLM_PROXY_MAX_HOLD_SECONDS", "0")
-    caches = (settings.settings, connections.client, store._script, vault._keys)
+    caches = (settings.settings, connections.client, store._script, vault._keys, sealing._masters)
     for cached in caches:
         cached.cache_clear()
     yield _own_redis.client

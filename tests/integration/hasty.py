@@ -14,7 +14,7 @@ from tests import running
 from tests.running import Stack
 from tests.simulator.server import Simulator, serve
 
-DELAYS = {"validate_delay": 0.1, "batch_delay": 0.2, "finalize_delay": 0.1, "cancel_delay": 0.1}
+DELAYS: dict[str, Any] = {"validate_delay": 0.1, "batch_delay": 0.2, "finalize_delay": 0.1, "cancel_delay": 0.1}
 
 Case = tuple[Stack, Simulator, str]
 

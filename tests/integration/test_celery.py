@@ -121,13 +121,18 @@ def test_without_beat_no_batch_is_made_and_with_it_the_waiting_request_is(
     assert len(batches_of(upstream, "no-beat")) == 1
 
 
+def start_flower(stack: Stack, port: int) -> running.Process:
+    """Flower as `make flower` starts it, with its API open."""
+    command = [sys.executable, "-m", "celery", "--app", "tasks.flower", "flower", "--address=127.0.0.1"]
+    variables = {**stack.variables, "FLOWER_UNAUTHENTICATED_API": "true"}
+    return running.start("flower", [*command, f"--port={port}"], variables, stack.directory)
+
+
 def test_flower_shows_the_stages_with_their_batch_id_and_neither_key_nor_prompt(
     stack: Stack, client: openai.OpenAI, api_key: str
 ) -> None:
     port = running.free_port()
-    command = [sys.executable, "-m", "celery", "--app", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
-    variables = {**stack.variables, "FLOWER_UNAUTHENTICATED_API": "true"}
-    flower = running.start("flower", command, variables, stack.directory)
+    flower = start_flower(stack, port)
     try:
 
         def seen() -> dict[str, dict[str, str]]:
@@ -153,3 +158,66 @@ def test_flower_shows_the_stages_with_their_batch_id_and_neither_key_nor_prompt(
         assert api_key not in json.dumps(shown)
     finally:
         flower.kill()
+
+
+@pytest.fixture
+def eventful(upstream: Simulator) -> object:
+    """A stack that tells Flower of each request, whose work nobody else does."""
+    with (
+        running.redis_server() as server,
+        running.running_stack(server.url, upstream.url, LLM_PROXY_TASK_EVENTS="true") as made,
+    ):
+        yield made
+
+
+def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(eventful: Stack, api_key: str) -> None:
+    port = running.free_port()
+    flower = start_flower(eventful, port)
+
+    def get(path: str) -> str:
+        try:
+            return requests.get(f"http://127.0.0.1:{port}{path}", timeout=20).text
+        except requests.ConnectionError:
+            return "{}"
+
+    def requests_seen() -> dict[str, dict[str, str]]:
+        tasks = json.loads(get("/api/tasks?limit=10000"))
+        return {uuid: task for uuid, task in tasks.items() if task["name"] == "tasks.request"}
+
+    try:
+        until(lambda: "Connected to" in flower.text(), "Flower is connected")
+        with openai.OpenAI(base_url=f"{eventful.url}/v1", api_key=api_key, max_retries=0) as sdk:
+            messages = [{"role": "user", "content": "the secret prompt"}]
+            raw = sdk.chat.completions.with_raw_response.create(model="events", messages=messages)  # type: ignore[arg-type]  # a plain dict
+            with pytest.raises(openai.APIStatusError):
+                ask(sdk, "the secret prompt", "fail-400")
+        task_id = raw.headers["x-batch-task-id"]
+        until(lambda: requests_seen().get(task_id, {}).get("state") == "SUCCESS", "the request is shown")
+        until(lambda: "FAILURE" in {task["state"] for task in requests_seen().values()}, "the refused one, too")
+        shown = requests_seen()[task_id]
+        pages = [
+            "/api/tasks?limit=10000",
+            "/api/workers?refresh=1",
+            "/api/queues/length",
+            "/api/task/types",
+            "/metrics",
+        ]
+        pages += [f"/api/task/info/{task_id}", "/", "/tasks", "/broker", "/workers", f"/task/{task_id}"]
+        pages += [f"/worker/{name}" for name in json.loads(get("/api/workers"))]
+        pages += [f"/api/task/result/{uuid}" for uuid in requests_seen()]
+        table = "draw=1&start=0&length=100&search[value]=&order[0][column]=0&order[0][dir]=asc&columns[0][data]=name"
+        pages.append(f"/tasks/datatable?{table}")
+        everything = {page: get(page) for page in pages}
+    finally:
+        flower.kill()
+
+    assert shown["args"] == f"('{task_id}',)"
+    assert 0 < float(shown["runtime"]) < 60
+    assert "status 200" in shown["result"]
+    results = [page for page in pages if page.startswith("/api/task/result/")]
+    assert [everything.pop(page) for page in results] == [""] * len(results)  # no reply is any business of Flower's
+    assert task_id in everything[next(page for page in pages if "datatable" in page)]
+    for page, text in everything.items():
+        assert len(text) > 2, page
+        for secret in ("secret prompt", api_key, running.VAULT_KEY):
+            assert secret not in text, page

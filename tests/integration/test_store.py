@@ -120,7 +120,7 @@ def test_only_the_owner_settles_and_only_once(redis_client: Any) -> None:
     assert settle.settle([(request.id, batch_id, ok(b'"second"'))]) == 0
 
     stored = redis_client.get(f"celery-task-meta-{request.id}")
-    assert settle.decode(stored).body == b'"first"'
+    assert settle.decode(stored, "").body == b'"first"'
     assert redis_client.hget("lp:stats", "requests_successful") == b"1"
     assert not redis_client.exists(f"lp:body:{request.id}", "lp:standing")
 

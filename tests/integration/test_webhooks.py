@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,3 +146,17 @@ def test_without_secrets_the_path_is_closed(stack: Stack, upstream: Simulator) -
     assert answer.status_code == 404
     assert "LLM_PROXY_WEBHOOK_SECRETS" in answer.json()["error"]["message"]
     assert not [entry for entry in upstream.log() if "webhooks" in entry["path"]]
+
+
+def test_a_body_longer_than_any_event_is_refused_without_being_read(case: Case) -> None:
+    answer = send(case[0], event("batch_x") + " " * 70_000, event_id="long")
+
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_an_event_that_trickles_is_given_up(case: Case) -> None:
+    with socket.create_connection(("127.0.0.1", case[0].port), timeout=20) as connection:
+        connection.sendall(b"POST /webhooks/openai HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")

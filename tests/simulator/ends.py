@@ -38,6 +38,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     garble: int = 0  # so many output lines are cut in the middle
     rename: int = 0  # so many output lines come under a custom_id that nobody has
     strangers: tuple[str, ...] = ()  # output lines under these custom_ids come first
+    instead: str = ""  # each output line is this text, with ID in place of its custom_id
+    surplus: int = 0  # so many lines more, under ids that nobody has, come first
     twice: bool = False  # each output line comes twice, the second time with another answer
     pad: int = 0  # so many blanks in the middle of each output line
     bom: bool = False  # the output file begins with a byte order mark

@@ -80,6 +80,8 @@ class Writer:
         if self._to_rename > 0:
             self._to_rename -= 1
             custom_id = f"nobody-{self._to_rename}"
+        if self._end.instead:
+            return self._end.instead.replace("ID", custom_id).encode() + b"\n"
         text = self._ended(encode(_line(custom_id, response=self._response(200, reply))))
         if self._end.twice:
             other = {**reply, "choices": [], "id": f"second-{uuid.uuid4().hex}"}
@@ -96,6 +98,8 @@ class Writer:
         for custom_id in self._end.strangers:
             reply = {"id": f"stranger-{uuid.uuid4().hex}", "object": "chat.completion", "choices": []}
             output.write(self._ended(encode(_line(custom_id, response=self._response(200, reply)))))
+        for number in range(self._end.surplus):
+            output.write(b'{"custom_id":"nobody-%d","response":{"status_code":200,"body":{}}}\n' % number)
 
     def _failed(self, line: Line, status: int, body: Any) -> dict[str, Any]:
         """A line that got a 4xx or 5xx, in the shape of OpenAI or of some server of its dialect."""

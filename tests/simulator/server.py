@@ -117,14 +117,14 @@ class Server:
 
 
 @contextmanager
-def serve(**config: Any) -> Iterator[Simulator]:
+def serve(*, host: str = "127.0.0.1", **config: Any) -> Iterator[Simulator]:
     """A simulator in a thread on a free port; keyword arguments are fields of Config."""
     settings = Config().merged(config)
     ready: queue.Queue[tuple[str, Callable[[], object]] | BaseException] = queue.Queue()
 
     def work() -> None:
         try:
-            server = Server(settings, "127.0.0.1", 0)
+            server = Server(settings, host, 0)
             loop = get_hub().loop
             server.run(lambda url: ready.put((url, lambda: loop.run_callback_threadsafe(server.stop))))
         except BaseException as error:

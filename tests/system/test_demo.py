@@ -103,6 +103,15 @@ def test_it_shows_answers_batches_and_stats(finished: Finished) -> None:
     assert re.search(rf"batches +{len(batches)} +{len(batches)} +0 ", finished.text)
 
 
+def test_it_ends_with_what_was_saved_and_where_to_look(finished: Finished) -> None:
+    saved = re.search(r"Saved: \$([\d.]+)\. [\d,]+ tokens at \$([\d.]+) instead of \$([\d.]+)", finished.text)
+    assert saved
+    amount, paid, standard = map(float, saved.groups())
+    assert amount > 0
+    assert abs(standard - paid - amount) < 2e-4  # each is rounded
+    assert "http://127.0.0.1:3030/dashboard" in finished.text.splitlines()[-1]
+
+
 def test_it_leaves_no_logs_no_files_and_no_processes(finished: Finished) -> None:
     assert "INFO" not in finished.text
     assert not finished.left_behind

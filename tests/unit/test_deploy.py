@@ -69,6 +69,14 @@ def test_what_the_image_copies_exists_and_is_not_ignored() -> None:
     assert all((ROOT / path).exists() for path in kept)
 
 
+def test_an_installed_llm_proxy_finds_its_front_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert (tmp_path / stack.web()[2]).read_text() == (ROOT / "web/gunicorn.conf.py").read_text()
+
+
 def test_commands_are_the_same_in_procfile_compose_file_and_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "run_workers", lambda: 42)
 
@@ -89,7 +97,7 @@ def test_a_service_refers_only_to_what_exists(name: str) -> None:
     assert (ROOT / context / "Dockerfile").is_file()
     assert target is None or target in STAGES
     for source in sources(service):
-        assert (ROOT / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
+        assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
     for other in service.get("depends_on", {}):
         assert set(SERVICES[other].get("profiles", [])) <= set(service.get("profiles", []))
     for part in service["command"] if "command" in service else []:
@@ -112,13 +120,16 @@ def test_images_of_others_are_pinned_to_a_minor_version() -> None:
 
     assert images
     for image in images:
-        assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+", image)
+        assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+|[a-z]+/[a-z]+:v?\d+\.\d+(\.\d+)?", image)
 
 
-def test_only_the_balancer_is_reached_from_outside_and_flower_from_this_machine() -> None:
+def test_only_the_balancer_is_reached_from_outside_and_what_is_to_look_at_from_this_machine() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
-    assert ports == {"balancer": ["${PORT:-3030}:3030"], "flower": ["127.0.0.1:5555:5555"]}
+    assert ports.pop("balancer") == ["${PORT:-3030}:3030"]
+    assert set(ports) == {"flower", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for published in ports.values() for port in published)
+    assert all(SERVICES[name]["profiles"] for name in ports)  # and only for those who ask
 
 
 def test_flower_does_not_start_without_a_password_and_has_no_vault_key() -> None:

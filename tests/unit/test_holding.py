@@ -70,21 +70,21 @@ class Source:
 
 
 def test_a_body_is_read_whole_or_refused() -> None:
-    assert bodies.read(Source([b"ab", b"c"]), 3, 1) == b"abc"
-    assert bodies.read(Source([b"ab", b"c"]), None, 1) == b"abc"
-    assert bodies.read(Source([]), 0, 1) == b""
+    assert bodies.read(Source([b"ab", b"c"]), 3, 1_000_000, "1 MB") == b"abc"
+    assert bodies.read(Source([b"ab", b"c"]), None, 1_000_000, "1 MB") == b"abc"
+    assert bodies.read(Source([]), 0, 1_000_000, "1 MB") == b""
     with pytest.raises(BodyTooLarge):
-        bodies.read(Source([b"x" * 1_000_001]), None, 1)
+        bodies.read(Source([b"x" * 1_000_001]), None, 1_000_000, "1 MB")
     with pytest.raises(BodyTooLarge):
-        bodies.read(Source([]), 1_000_001, 1)
+        bodies.read(Source([]), 1_000_001, 1_000_000, "1 MB")
     with pytest.raises(ClientGone):
-        bodies.read(Source([b"ab"]), 3, 1)
+        bodies.read(Source([b"ab"]), 3, 1_000_000, "1 MB")
 
 
 def test_a_body_that_trickles_is_given_up_and_one_that_flows_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.2)
     with pytest.raises(BodyTooSlow):
-        bodies.read(Source([b"x"] * 100, pause=0.05), 100, 1)
+        bodies.read(Source([b"x"] * 100, pause=0.05), 100, 1_000_000, "1 MB")
 
-    flowing = bodies.read(Source([b"x" * 5000] * 10, pause=0.05), 50_000, 1)
+    flowing = bodies.read(Source([b"x" * 5000] * 10, pause=0.05), 50_000, 1_000_000, "1 MB")
     assert len(flowing) == 50_000

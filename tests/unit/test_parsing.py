@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from tasks.errors import InvalidRequest
-from web.parsing import parse
+from web.parsing import MOST_DEPTH, parse
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 
@@ -99,3 +99,29 @@ def test_any_object_reaches_the_line_with_the_same_meaning(members: dict[str, ob
 
     assert b"\n" not in line
     assert line == msgspec.json.format(body, indent=-1)
+
+
+def nested(levels: int) -> bytes:
+    return b'{"model":"m","x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+def test_nesting_is_taken_to_a_limit_and_refused_beyond_it_however_deep() -> None:
+    parse("/v1/chat/completions", nested(MOST_DEPTH))
+
+    for levels in (MOST_DEPTH + 1, 500, 990, 1100, 100_000):
+        with pytest.raises(InvalidRequest, match="nested too deeply"):
+            parse("/v1/chat/completions", nested(levels))
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    text = b"[" * 500 + b'\\"' + b"{" * 500 + b"\\\\"
+
+    parse("/v1/chat/completions", b'{"model":"m","x":["' + text + b'","' + text + b'"]}')
+
+
+def test_many_shallow_parts_are_taken_and_too_many_are_refused() -> None:
+    parts = b'{"model":"m","x":[' + b",".join([b"[{}]"] * 100_000) + b"]}"
+    parse("/v1/chat/completions", parts)
+
+    with pytest.raises(InvalidRequest, match="arrays and objects"):
+        parse("/v1/chat/completions", b'{"model":"m","x":[' + b",".join([b"[{}]"] * 300_000) + b"]}")

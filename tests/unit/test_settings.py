@@ -74,6 +74,6 @@ def test_a_data_directory_too_long_for_a_socket_is_refused() -> None:
 def test_readmes_table_names_every_setting_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text()
     for field in dataclasses.fields(Settings):
-        default = field.default
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         shown = "" if default in ("", ()) else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
         assert f"| `{variable(field.name)}` | {shown} | {field.metadata['help']} |".replace("|  |", "| |") in readme

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from web import sse
+from tasks.models import Reply
+from web import replies, sse
 
 
 def told(endpoint: str, answer: dict[str, Any], *, usage: bool = False) -> list[dict[str, Any]]:
@@ -107,3 +108,17 @@ def test_a_response_is_told_item_by_item_in_sequence() -> None:
     ]  # fmt: skip
     assert events[0]["response"]["output"] == []
     assert events[-1]["response"] == RESPONSE
+
+
+def test_a_synchronous_answer_with_line_breaks_becomes_events_of_one_line_each() -> None:
+    pretty = json.dumps({**CHAT, "usage": {"total_tokens": 3}}, indent=2).encode()
+    text = b"".join(sse.events("/v1/chat/completions", pretty, include_usage=True))
+
+    assert all(block.count(b"\n") == 0 for block in text.strip().split(b"\n\n"))
+    assert json.loads(text.split(b"data: ")[-2])["usage"] == {"total_tokens": 3}
+
+
+def test_an_answer_that_is_no_text_stays_as_it_is() -> None:
+    reply = Reply.of_upstream(200, {}, b'{"choices":[],"id":"\x80"}')  # found by `make fuzz`
+
+    assert replies.streamed(reply, "/v1/chat/completions", include_usage=True) is reply

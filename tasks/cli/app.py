@@ -1,0 +1,37 @@
+"""The command `llm-proxy`, which is `python -m tasks`, too: run it, look at it, steer it.
+
+It speaks to Redis directly, with the settings of the stack, and needs no running front.
+"""
+
+from __future__ import annotations
+
+import redis
+import typer
+
+from tasks.cli import change, doctor, run, show
+from tasks.errors import SettingsError, StoreUnavailable
+
+app = typer.Typer(
+    name="llm-proxy",
+    help="The half-price lane for LLM traffic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (run, show, change, doctor):
+    module.register(app)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what is wrong with the settings or with Redis is one sentence."""
+    try:
+        app(arguments, prog_name="llm-proxy")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except SettingsError as error:
+        typer.echo(f"llm-proxy: {error}", err=True)
+        return 2
+    except (redis.RedisError, StoreUnavailable) as error:
+        typer.echo(f"llm-proxy: Redis is away ({type(error).__name__}): is the stack running? See REDIS_URL.", err=True)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Several hosts in network namespaces, and some of them die."""

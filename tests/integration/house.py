@@ -1,0 +1,70 @@
+"""A stack with access tokens over one upstream key, for the tests of who gets in and how much each may have."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests import running
+from tests.running import Stack, until
+from tests.simulator.server import Simulator, serve
+
+CHAT = "/v1/chat/completions"
+UPSTREAM_KEY = "sk-of-the-organisation"
+
+
+@dataclass
+class House:
+    """A stack with a token file."""
+
+    stack: Stack
+    upstream: Simulator
+    redis: Any
+    file: Path
+
+    def write(self, *lines: str) -> None:
+        """Put the file's lines, and wait until every process has read them: the first token tells."""
+        probe = f"probe-{time.monotonic_ns()}"
+        draft = self.file.with_suffix(".draft")
+        draft.write_text("\n".join([line_of(probe, "probe"), *lines]) + "\n")
+        draft.rename(self.file)
+        until(lambda: all(self.get(probe).status_code == 200 for _ in range(12)), "the new file is read")
+
+    def get(self, token: str, path: str = "/v1/models") -> requests.Response:
+        return requests.get(self.stack.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def post(self, token: str, content: str = "hi", model: str = "m", **headers: str) -> requests.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": content}]}
+        return requests.post(
+            self.stack.url + CHAT, json=body, headers={"Authorization": f"Bearer {token}", **headers}, timeout=60
+        )
+
+
+def line_of(token: str, label: str, limits: str = "") -> str:
+    return f"{label} {hashlib.sha256(token.encode()).hexdigest()} {limits}"
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[House]:
+    """One for a `with`."""
+    with (
+        running.redis_server() as server,
+        serve(validate_delay=0.1, batch_delay=0.3, finalize_delay=0.1) as upstream,
+        running.short_directory() as directory,
+    ):
+        file = directory / "tokens"
+        file.write_text(line_of("first", "first") + "\n")
+        with running.running_stack(
+            server.url,
+            upstream.url,
+            LLM_PROXY_ACCESS_TOKENS_FILE=str(file),
+            LLM_PROXY_UPSTREAM_KEY=UPSTREAM_KEY,
+        ) as stack:
+            yield House(stack, upstream, server.client, file)

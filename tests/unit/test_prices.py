@@ -1,0 +1,51 @@
+"""Prices: half where a batch price is published, unknown where none is, never the standard price in disguise."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from tasks import prices
+from tasks.prices import Rates
+
+HOST, CHAT, EMBEDDINGS = "api.openai.com", "/v1/chat/completions", "/v1/embeddings"
+DAY = date(2026, 11, 20)
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint", "tier", "paid", "standard"),
+    [
+        ("gpt-6-luna", CHAT, "batch", Rates(0.05, 0.005, 0.25), Rates(0.1, 0.01, 0.5)),
+        ("gpt-6-luna", CHAT, "flex", Rates(0.05, 0.005, 0.25), Rates(0.1, 0.01, 0.5)),
+        ("gpt-6-luna", CHAT, "priority", Rates(0.2, 0.02, 1.0), Rates(0.1, 0.01, 0.5)),
+        ("gpt-6-luna", CHAT, "standard", Rates(0.1, 0.01, 0.5), Rates(0.1, 0.01, 0.5)),
+        # No batch price for what is cached: never dearer than what is not.
+        ("gpt-4.1-mini", CHAT, "batch", Rates(0.2, 0.1, 0.8), Rates(0.4, 0.1, 1.6)),
+        # In no list, but half by the upstream's own page.
+        ("text-embedding-3-small", EMBEDDINGS, "batch", Rates(0.01, 0.01, 0), Rates(0.02, 0.02, 0)),
+    ],
+)
+def test_a_known_price(model: str, endpoint: str, tier: str, paid: Rates, standard: Rates) -> None:
+    price = prices.find(HOST, model, endpoint, tier, DAY)
+
+    assert price is not None
+    assert (price.paid, price.standard, price.provider) == (paid, standard, "openai")
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "tier", "day"),
+    [
+        (HOST, "my-own-model", "batch", DAY),
+        (HOST, "babbage-002", "batch", DAY),  # it has a standard price, which genai-prices would give
+        (HOST, "gpt-6-luna", "", DAY),
+        (HOST, "gpt-6-luna", "batch", date(2026, 10, 1)),  # before its batch price
+        ("127.0.0.1:9100", "gpt-6-luna", "batch", DAY),
+    ],
+)
+def test_what_nobody_has_published_is_unknown(host: str, model: str, tier: str, day: date) -> None:
+    assert prices.find(host, model, CHAT, tier, day) is None
+
+
+def test_cached_tokens_are_part_of_the_input() -> None:
+    assert Rates(2, 1, 10).cost(1_000_000, 400_000, 100_000) == pytest.approx(0.6 * 2 + 0.4 + 1)

@@ -1,0 +1,96 @@
+"""What a reply says about itself: tokens by endpoint, the tier that was paid, a reason that quotes nobody."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import usage
+from tasks.models import Reply
+from tasks.usage import Usage
+
+CHAT = {
+    "prompt_tokens": 100,
+    "completion_tokens": 40,
+    "prompt_tokens_details": {"cached_tokens": 60, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 25},
+}
+RESPONSES = {
+    "input_tokens": 100,
+    "output_tokens": 40,
+    "input_tokens_details": {"cached_tokens": 60},
+    "output_tokens_details": {"reasoning_tokens": 25},
+}
+
+
+def reply(body: Any, *, lane: str = "batch", status: int = 200) -> Reply:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Reply.of_upstream(status, {"x-batch-lane": lane}, data)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (CHAT, Usage(100, 60, 40, 25)),
+        (RESPONSES, Usage(100, 60, 40, 25)),
+        ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8)),
+        ({**CHAT, "prompt_tokens_details": None}, Usage(100, 0, 40, 25)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 9}}, Usage(3, 3)),
+        ({"prompt_tokens": -5, "completion_tokens": "many"}, Usage()),
+        ({"prompt_tokens": 10**400}, Usage()),
+        ({}, Usage()),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_tokens_are_read_whatever_the_endpoint_calls_them(said: Any, read: Usage | None) -> None:
+    assert usage.read(reply({"id": "x", "usage": said}))[0] == read
+
+
+@pytest.mark.parametrize(
+    ("lane", "service_tier", "tier"),
+    [
+        ("batch", "default", "batch"),
+        ("batch", "priority", "batch"),
+        ("flex", "flex", "flex"),
+        ("sync", "default", "standard"),
+        ("sync", None, "standard"),
+        ("sync", "flex", "flex"),
+        ("sync", "priority", "priority"),
+        ("elsewhere", "flex", ""),
+    ],
+)
+def test_the_lane_and_then_the_service_tier_say_what_was_paid(lane: str, service_tier: str | None, tier: str) -> None:
+    assert usage.read(reply({"usage": CHAT, "service_tier": service_tier}, lane=lane))[1] == tier
+
+
+def test_an_error_has_no_usage_and_a_success_no_reason() -> None:
+    assert usage.read(reply({"usage": CHAT}, status=400))[0] is None
+    assert usage.reason(reply({"error": {"code": "x"}})) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": "context_length_exceeded", "message": "You said: secret"}, "context_length_exceeded"),
+        ({"code": None, "type": "invalid_request_error"}, "invalid_request_error"),
+        ({"code": "a sentence that quotes a secret"}, "http_400"),
+        ("secret", "http_400"),
+    ],
+)
+def test_a_reason_is_a_code_and_never_a_sentence(error: Any, reason: str) -> None:
+    assert usage.reason(reply({"error": error}, status=400)) == reason
+
+
+@given(st.binary(max_size=200))
+def test_no_body_is_too_strange(body: bytes) -> None:
+    assert usage.read(reply(body))[1] == "batch"
+    assert usage.reason(reply(body, status=500))
+
+
+def test_deep_bodies_do_no_harm() -> None:
+    assert usage.read(reply(b'{"usage":' + b"[" * 100_000 + b"]" * 100_000 + b"}")) == (None, "batch")
