@@ -87,8 +87,9 @@ class _Delivery:
             rest.submit_again(batch, self._again, counter="attempts")
 
     def _replies(self, upstream: Upstream, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
+        expected = sum(rest.numbers(self._ids, "inputs").values()) if upstream.splits else len(self._ids)
         for number, text in enumerate(jsonl.split_lines(chunks), 1):
-            if number > 2 * len(self._ids) + MOST_SURPLUS_LINES:
+            if number > 2 * expected + MOST_SURPLUS_LINES:
                 logger.warning("%s: a result file does not end with line %d", self._batch.id, number)
                 self._broken += 1
                 return

@@ -76,6 +76,7 @@ class Anthropic:
         VaultError: it cannot be opened until the operator restores the vault key.
     """
 
+    splits = False
     uploads = False
     separator = b",\n"
     tail = b"]}"

@@ -25,12 +25,16 @@ class Upstream(Protocol):
 
     Attributes:
         uploads: the lines go up as a file before "create"; else "create" carries them.
+        splits: a request may become several lines, one for each of its inputs, and has as many answers.
         doubt_seconds: how long after a "create" was sent it may still take effect.
     """
 
     uploads: bool
     separator: bytes
     tail: bytes
+
+    @property
+    def splits(self) -> bool: ...
 
     @property
     def doubt_seconds(self) -> float: ...

@@ -15,7 +15,7 @@ import msgspec
 
 from tasks.batches import Batch
 from tasks.errors import UpstreamTrouble
-from tasks.jsonl import Response, ResultLine
+from tasks.jsonl import MOST_LINE_BYTES, Response, ResultLine
 from tasks.models import Group, Reply
 from tasks.providers import google, http
 from tasks.providers.account import Account, call_seconds
@@ -40,6 +40,10 @@ RPC: Final = {
     14: 503, 15: 500, 16: 401,
 }  # fmt: skip
 RESOURCE_EXHAUSTED: Final = 8
+#: What has room for one embedding in a line.
+SPLIT: Final = "batchEmbedContents"
+#: Of answers that wait for their other parts.
+MOST_KEPT_BYTES = 4 * MOST_LINE_BYTES
 PART: Final = re.compile(r"([0-9a-f]{32})-(\d+)-(\d+)")
 
 
@@ -79,9 +83,15 @@ class Gemini:
         self._account = Account(group, provider)
         self._files = google.Files(provider.base_url, self._account.headers, self._account.root)
         self._parts: dict[str, dict[int, bytes]] = {}
+        self._kept = 0
 
     def __repr__(self) -> str:
         return "Gemini(credential=…)"
+
+    @property
+    def splits(self) -> bool:
+        """Only requests for many embeddings."""
+        return self._group.endpoint == SPLIT
 
     @property
     def doubt_seconds(self) -> float:
@@ -131,7 +141,7 @@ class Gemini:
 
     def content(self, file_id: str) -> AbstractContextManager[Iterator[bytes]]:
         """A result file's bytes in pieces."""
-        self._parts.clear()
+        self._forget()
         return self._files.content(file_id)
 
     def parse(self, text: bytes) -> ResultLine | None:
@@ -145,13 +155,26 @@ class Gemini:
             return ResultLine(part[1] if part else line.key, _error(line.error))
         if not part:
             return ResultLine(line.key, Response(200, None, line.response))
+        number, total = int(part[2]), int(part[3])
+        if number >= total:
+            raise ValueError("a part beyond the last one")
         found = self._parts.setdefault(part[1], {})
-        found[int(part[2])] = bytes(_embedding.decode(line.response).embedding)
-        if len(found) < int(part[3]):
+        if number in found:
+            return None  # said twice
+        found[number] = bytes(_embedding.decode(line.response).embedding)
+        self._kept += len(found[number])
+        if self._kept > MOST_KEPT_BYTES:
+            raise UpstreamTrouble("answers come in parts and none is whole", in_doubt=False)
+        if len(found) < total:
             return None
+        self._kept -= sum(map(len, found.values()))
         whole = b'{"embeddings":[%s]}' % b",".join(found[n] for n in sorted(found))
         del self._parts[part[1]]
         return ResultLine(part[1], Response(200, None, msgspec.Raw(whole)))
+
+    def _forget(self) -> None:
+        self._parts.clear()
+        self._kept = 0
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
@@ -168,7 +191,7 @@ class Gemini:
 
 def parts(endpoint: str, request_id: str, body: bytes) -> list[tuple[str, bytes]]:
     """What a request is made of, each with its key: one line, or one for each embedding."""
-    if endpoint != "batchEmbedContents":
+    if endpoint != SPLIT:
         return [(request_id, body)]
     inner = _embeddings.decode(body).requests
     return [(f"{request_id}-{n}-{len(inner)}", bytes(one)) for n, one in enumerate(inner)]

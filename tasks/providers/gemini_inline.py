@@ -97,7 +97,7 @@ class GeminiInline(Gemini):
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """The answers in the operation, as the lines that a file would have."""
-        self._parts.clear()
+        self._forget()
         with self._account.call("GET", f"/{file_id}", deadline_seconds=TRANSFER_SECONDS) as response:
             text = http.read(response, MOST_BYTES)
         try:

@@ -27,6 +27,7 @@ class OpenAI:
         VaultError: it cannot be opened until the operator restores the vault key.
     """
 
+    splits = False
     uploads = True
     separator = b""
 

@@ -122,6 +122,45 @@ def test_a_refused_call_is_a_refusal(claude: Any) -> None:
         claude[0].retrieve("msgbatch_none")
 
 
+@pytest.fixture
+def embedder(monkeypatch: pytest.MonkeyPatch) -> gemini.Gemini:
+    monkeypatch.setattr(vault, "open_sealed", lambda _: "x-goog-api-key\nk")
+    group = Group(credential="c", endpoint="batchEmbedContents", model="m", provider="gemini")
+    return gemini.Gemini(group, build(Settings())["gemini"])
+
+
+def part(number: int, total: int, values: str = "[1.0]") -> bytes:
+    return b'{"key":"%s-%d-%d","response":{"embedding":{"values":%s}}}' % (b"a" * 32, number, total, values.encode())
+
+
+def test_parts_of_an_answer_are_put_together_in_their_order_however_they_come(embedder: gemini.Gemini) -> None:
+    assert embedder.splits
+    assert [embedder.parse(part(n, 3, f"[{n}]")) for n in (2, 0, 2)] == [None] * 3
+    whole = embedder.parse(part(1, 3, "[1]"))
+
+    assert whole is not None
+    assert whole.response is not None
+    assert whole.response.body_bytes == b'{"embeddings":[{"values":[0]},{"values":[1]},{"values":[2]}]}'
+
+
+@pytest.mark.parametrize("text", [part(3, 3), part(0, 0), part(7, 2)])
+def test_a_part_beyond_the_last_is_no_part(embedder: gemini.Gemini, text: bytes) -> None:
+    with pytest.raises(ValueError, match="beyond"):
+        embedder.parse(text)
+
+
+def test_parts_of_which_none_is_whole_do_not_fill_the_memory(
+    embedder: gemini.Gemini, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemini, "MOST_KEPT_BYTES", 100)
+    for n in range(20):  # what became whole is not kept
+        embedder.parse(part(n % 2, 2))
+
+    assert [embedder.parse(part(n, 1000)) for n in range(6)] == [None] * 6
+    with pytest.raises(UpstreamTrouble, match="none is whole"):
+        embedder.parse(part(6, 1000))
+
+
 def test_a_finished_job_of_geminis_that_names_no_results_is_asked_again() -> None:
     with pytest.raises(UpstreamTrouble, match="does not name"):
         gemini.read({"name": "batches/1", "metadata": {"state": "BATCH_STATE_SUCCEEDED"}})
