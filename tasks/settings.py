@@ -112,8 +112,8 @@ class Settings:
     )
     prices: str = _setting(
         "",
-        "whose price list usage is costed by, a provider of genai-prices such as `openai`; empty: by the upstream's"
-        " host, and unknown where no list names it",
+        "whose price list the upstream's usage is costed by, a provider of genai-prices such as `openai`; empty: by the"
+        " upstream's host, and unknown where no list names it",
     )
     stats_token: str = _setting(
         "", "what `/stats`, `/metrics` and `/dashboard` want as `Authorization: Bearer …`; empty: open", secret=True

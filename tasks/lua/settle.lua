@@ -143,7 +143,8 @@ if #entry > 0 then
   end
 
   for _, f in pairs(failures) do
-    local model = (group_of(f.group)[1] or ''):gsub('[%c]', ' '):sub(1, 100)
+    local g = group_of(f.group)
+    local model = (g[1] ~= '' and g[1] or g[4] or ''):gsub('[%c]', ' '):sub(1, 100)
     local status, lane = f.kind:match('^%w*,(%d*),(%w*),')
     redis.call('LPUSH', prefix .. 'failures', table.concat({ now, f.n, status, f.reason, lane, f.id, model }, '\t'))
   end

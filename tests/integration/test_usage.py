@@ -93,6 +93,15 @@ def test_other_providers_have_rows_of_their_own_with_the_model_that_answered() -
     counts = {"promptTokenCount": 1000, "candidatesTokenCount": 150, "thoughtsTokenCount": 50}
     settle_one(gemini, answer(body=json.dumps({"usageMetadata": counts}).encode()))
 
+    refused = make_request(group=claude, fingerprint="f")
+    accept(refused)
+    assert [group["model"] for group in overview.read()["queued"]["by_group"]] == ["anthropic"]
+    other_id = batches.claim(claude.id)
+    assert other_id
+    assert {batch["model"] for batch in overview.read()["in_flight"]["by_batch"]} == {"anthropic", "gemini-2.5-flash"}
+    settle.settle([(refused.id, other_id, answer(status=400, body=b'{"error":{"type":"invalid_request_error"}}'))])
+    assert overview.read()["failures"][0]["model"] == "anthropic"
+
     rows = {row["model"]: row for row in overview.usage_by("model")}
 
     assert rows.keys() == {"claude-haiku-4-5", "claude\tof my own", "gemini-2.5-flash"}
