@@ -75,7 +75,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         upstream = opened.enter_context(serve(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1))
         directory = opened.enter_context(running.short_directory())
         vendors = opened.enter_context(simulators.serve())
-        (directory / "providers.toml").write_text(own_file(vendors))
+        (directory / "providers.toml").write_text(own_file(vendors, "openai"))
         variables["LLM_PROXY_PROVIDERS_FILE"] = str(directory / "providers.toml")
         if request.param == "an access token":
             (directory / "tokens").write_text(line_of(key, "caller", "requests_per_minute=100") + "\n")
