@@ -80,7 +80,7 @@ def relay(*, body: bytes | None = None) -> Response:
         incoming=incoming,
         upstream=upstream,
         target=(upstream.path + target.removeprefix(provider.mount)).encode("latin-1"),
-        headers=_headers(incoming, upstream.authority, authorization, read=body is not None),
+        headers=_headers(incoming, upstream.authority, authorization, provider.auth, read=body is not None),
         body=body,
         draining=lambda: front.draining,
     )
@@ -114,12 +114,14 @@ def _origin_form(target: str) -> str:
     return rest[begin:] if rest[begin : begin + 1] == "/" else f"/{rest[begin:]}"
 
 
-def _headers(incoming: IncomingRequest, authority: bytes, authorization: str | None, *, read: bool) -> Headers:
+def _headers(
+    incoming: IncomingRequest, authority: bytes, authorization: str | None, names: tuple[str, ...], *, read: bool
+) -> Headers:
     """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own.
 
     A key of ours takes the place of the caller's token, wherever that may stand.
     """
-    keys = [name.encode() for name in auth.NAMES] if authorization else []
+    keys = [name.encode() for name in (*auth.NAMES, *names)] if authorization else []
     dropped = [*OURS, *([b"expect"] if read else []), *keys]
     passed = end_to_end(incoming.raw_headers, b"host", *dropped)
     if authorization:
