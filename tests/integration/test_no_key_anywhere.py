@@ -44,6 +44,7 @@ class Scene:
     key: str  # what callers bring
     bad: str  # the same, refused by the upstream or by us
     elsewhere: str  # what they bring to other providers
+    abroad: set[int]  # the statuses of that
     secrets: list[str] = field(repr=False)
 
     def post_elsewhere(self, path: str, prompt: str, header: str = "") -> requests.Response:
@@ -87,7 +88,8 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         flower, url = _flower(stack, directory)
         opened.callback(flower.kill)
         hidden = [key, bad, of_house, elsewhere, running.VAULT_KEY]
-        yield Scene(stack, upstream, server.client, flower, url, key, bad, elsewhere, hidden)
+        abroad = {401} if request.param == "an access token" else {200, 400, 404}
+        yield Scene(stack, upstream, server.client, flower, url, key, bad, elsewhere, abroad, hidden)
 
 
 def _flower(stack: Stack, directory: Path) -> tuple[Process, str]:
@@ -199,7 +201,9 @@ def test_no_key_no_token_and_no_prompt_is_found_anywhere_after_a_run_with_failur
         answers.append(scene.post(scene.key, "{" * 500, "x" * 100))
         bearer = {"Authorization": f"Bearer {scene.key}"}
         answers.append(requests.get(scene.stack.url + "/v1/models", headers=bearer, timeout=20))
-        answers += pool.map(lambda case: scene.post_elsewhere(case[0], *case[1:]), elsewhere(prompt))
+        abroad = list(pool.map(lambda case: scene.post_elsewhere(case[0], *case[1:]), elsewhere(prompt)))
+        assert {answer.status_code for answer in abroad} == scene.abroad
+        answers += abroad
         until(lambda: batches_of(scene.upstream, "held"), "it is at the upstream")
         look(scene, prompt)  # while something waits
         scene.upstream.finish()
