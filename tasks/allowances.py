@@ -16,7 +16,6 @@ from tasks.errors import LimitReached, LlmProxyError, TooManyWaiting
 from tasks.models import Allowance
 from tasks.settings import Settings
 
-DAY_MS: Final = 86_400_000
 #: A day's sums are kept until nobody asks for them any more.
 SPENT_SECONDS: Final = 3 * 86_400
 WAITING_SECONDS: Final = 10.0

@@ -160,11 +160,7 @@ class Settings:
         need(0 < self.poll_min_seconds <= self.poll_max_seconds, "poll_min_seconds", "above 0 and at most POLL_MAX")
         need(self.log_format in {"text", "json"}, "log_format", "text or json")
         need(self.log_level in {"DEBUG", "INFO", "WARNING", "ERROR"}, "log_level", "DEBUG, INFO, WARNING or ERROR")
-        need(
-            self.redis_tls_verify in CERTIFICATE_CHECKS,
-            "redis_tls_verify",
-            "required, optional or none",
-        )
+        need(self.redis_tls_verify in CERTIFICATE_CHECKS, "redis_tls_verify", "required, optional or none")
         if self.redis_url:
             scheme = urlsplit(self.redis_url).scheme
             need(scheme in {"redis", "rediss", "unix"}, "redis_url", "a redis://, rediss:// or unix:// URL")

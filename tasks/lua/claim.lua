@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Closes one group if it is full or old enough: moves its oldest requests into a new batch.
--- It stays open while somebody has said "pause", and while the upstream's limits leave no room: see quota.lua for what is in flight, and below
--- for the pace of creation. Requests that have waited too long leave it in spite of everything, and only
+-- It stays open while somebody has said "pause", and while the upstream's limits leave no room: see quota.lua
+-- for what is in flight, and below for the pace of creation. Requests that have waited too long leave it in spite of everything, and only
 -- they: their batch is ended without having been submitted.
 --
 -- ARGV: key prefix, group id, new batch id, limits (requests, bytes, inputs), hold (ms),
