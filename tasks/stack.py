@@ -65,9 +65,11 @@ def run_workers() -> int:
     """All lanes, as one process type: what `python -m tasks worker` runs.
 
     Raises:
-        SettingsError: there is no vault key.
+        SettingsError: there is no vault key, or the file of access tokens cannot be read.
     """
-    vault.build(settings())
+    config = settings()
+    vault.build(config)
+    access.tokens(config)
     return Supervisor([_program(f"worker-{lane}", worker(lane), stop_seconds=20) for lane in LANES]).run()
 
 

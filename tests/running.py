@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,13 +28,30 @@ from tasks.settings import Settings
 ROOT = Path(__file__).parents[1]
 VAULT_KEY = Fernet.generate_key().decode()
 START_SECONDS = 60.0
+PORTS = range(15_000, 30_000)  # below those from which kernels serve outgoing connections
+_taken: set[int] = set()
+
+
+@functools.cache
+def _port_locks() -> int:
+    """A file open for as long as this process lives."""
+    return os.open(Path(tempfile.gettempdir()) / f"llm-proxy-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that is this process's until it ends, whether or not somebody listens on it.
+
+    A port that the kernel chooses (0) may be an outgoing connection's, or another test's, by the time a server starts
+    or starts again on it; a caller that tries it meanwhile can even reach itself.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # a byte for each port
+            probe.bind(("127.0.0.1", port))
+            if port not in _taken:
+                _taken.add(port)
+                return port
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

@@ -141,6 +141,7 @@ def test_an_operator_may_open_everything_to_a_token(house: House) -> None:
     assert house.get("t-trusted", "/v1/files").status_code == 200
 
 
+@pytest.mark.parametrize("command", ["up", "worker"])
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -150,14 +151,15 @@ def test_an_operator_may_open_everything_to_a_token(house: House) -> None:
         ("", "holds no token"),
     ],
 )
-def test_a_wrong_file_is_refused_at_the_start_in_one_sentence(lines: str, words: str) -> None:
+def test_a_wrong_file_is_refused_at_the_start_in_one_sentence(lines: str, words: str, command: str) -> None:
     with running.short_directory() as directory:
         (directory / "tokens").write_text(lines)
         process = running.start(
-            "up",
-            ["python", "-m", "tasks", "up"],
+            command,
+            ["python", "-m", "tasks", command],
             {
                 "PORT": str(running.free_port()),
+                "LLM_PROXY_VAULT_KEYS": running.VAULT_KEY,
                 "LLM_PROXY_DATA_DIR": str(directory / "data"),
                 "LLM_PROXY_ACCESS_TOKENS_FILE": str(directory / "tokens"),
                 "LLM_PROXY_UPSTREAM_KEY": "sk-x",
