@@ -187,8 +187,8 @@ def _entry(request: Request, credential: str) -> _Entry:
         group_id,
         (
             group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
-            group.organization, group.project, group.max_wait_seconds, allowance.label,
-            allowance.requests_per_minute, allowance.waiting, allowance.micro_dollars_per_day,
+            group.organization, group.project, group.max_wait_seconds, group.provider, group.extra,
+            allowance.label, allowance.requests_per_minute, allowance.waiting, allowance.micro_dollars_per_day,
         ),
         (
             request.id, group_id, request.lane, message.request_message(request.id, queue),

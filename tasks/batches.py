@@ -12,6 +12,7 @@ import msgspec
 
 from tasks import connections, store
 from tasks.models import BatchState, Group, Outcome, Reply, new_id
+from tasks.providers.catalogue import providers
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ def from_record(batch_id: str, flat: Sequence[bytes]) -> Batch:
     group = Group(
         **{name: record[name] for name in ("credential", "endpoint", "model", "organization", "project")},
         max_wait_seconds=float(record.get("max_wait", 0)),
+        provider=record.get("provider", "openai"),
+        extra=record.get("extra", ""),
     )
     rest: dict[str, Any] = {name: int(record.get(name, 0)) for name in NUMBER_FIELDS}
     rest |= {name: record.get(name, "") for name in TEXT_FIELDS}
@@ -171,8 +174,20 @@ def claim(group_id: str) -> str | None:
         config.max_batches_per_hour,
         int(CREATION_PERIOD_SECONDS * 1000),
         PROBES,
+        _limits(),
     )
     return batch_id if count else None
+
+
+def _limits() -> str:
+    """Of providers that take less in a batch than the settings say, as JSON: name -> [requests, bytes]."""
+    config = settings()
+    lower = {
+        provider.name: [provider.max_requests, provider.max_mb * 1_000_000]
+        for provider in providers().values()
+        if provider.max_requests < config.max_batch_requests or provider.max_mb < config.max_batch_mb
+    }
+    return msgspec.json.encode(lower).decode()
 
 
 def open_groups() -> list[str]:

@@ -24,3 +24,5 @@ def _logging(logger: logging.Logger, **_: Any) -> None:
         handler.setFormatter(log.Formatter(settings().log_format))
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its debug lines have whole targets, and the address of an upload to Google is a key of its own.
+    logging.getLogger("urllib3").setLevel(max(logging.INFO, logger.getEffectiveLevel()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.batches import Batch
-from tasks.providers.openai import OpenAI
+from tasks.providers import registry
 
 
 def clean(batch: Batch) -> None:
@@ -16,8 +16,8 @@ def clean(batch: Batch) -> None:
     strays = batch.uploads > bool(batch.input_file)
     if not files and not strays:
         return
-    upstream = OpenAI(batch.group)
+    upstream = registry.upstream(batch.group)
     if strays:
-        files.update(upstream.find_input_files(batch.id, batch.since_seconds))
+        files.update(upstream.find_input_files(batch))
     for file_id in sorted(files):
         upstream.delete(file_id)

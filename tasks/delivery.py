@@ -13,9 +13,12 @@ from collections.abc import Iterator
 
 from tasks import batches, cleaning, jsonl, outcomes, quota, rest, settle, stage, unbatchable
 from tasks.batches import Batch
+from tasks.jsonl import ResultLine
 from tasks.leases import Lease
 from tasks.models import BatchState, Lane, Reply
-from tasks.providers.openai import TERMINAL, OpenAI
+from tasks.outcomes import LineEnd
+from tasks.providers import registry
+from tasks.providers.dialect import TERMINAL, Upstream
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -53,8 +56,8 @@ def _deliver(held: Lease) -> float | None:
 
 def _retrieve_again(held: Lease) -> None:
     """The files of a batch that was doubted may have been completed since."""
-    answer = OpenAI(held.batch.group).retrieve(held.batch.upstream_id)
-    if str(answer.get("status") or "").lower() in TERMINAL:
+    answer = registry.upstream(held.batch.group).retrieve(held.batch.upstream_id)
+    if outcomes.status(answer) in TERMINAL:
         held.advance(BatchState.DELIVERING, **outcomes.batch_fields(answer))
 
 
@@ -77,39 +80,41 @@ class _Delivery:
         elif batch.upstream_status == "failed":
             self._failed()
         elif batch.output_file or batch.error_file:
-            upstream = OpenAI(batch.group)
+            upstream = registry.upstream(batch.group)
             for file_id in filter(None, (batch.output_file, batch.error_file)):
                 with upstream.content(file_id) as chunks:
-                    settle.settle(self._replies(chunks))
+                    settle.settle(self._replies(upstream, chunks))
             rest.submit_again(batch, self._again, counter="attempts")
 
-    def _replies(self, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
+    def _replies(self, upstream: Upstream, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
+        expected = sum(rest.numbers(self._ids, "inputs").values()) if upstream.splits else len(self._ids)
         for number, text in enumerate(jsonl.split_lines(chunks), 1):
-            if number > 2 * len(self._ids) + MOST_SURPLUS_LINES:
+            if number > 2 * expected + MOST_SURPLUS_LINES:
                 logger.warning("%s: a result file does not end with line %d", self._batch.id, number)
                 self._broken += 1
                 return
             if not text.strip():
                 continue
             try:
-                line = jsonl.parse_result(text)
-                end = outcomes.line_end(
-                    line, upstream_id=self._batch.upstream_id, upstream_status=self._batch.upstream_status
-                )
+                line = upstream.parse(text)
+                end = self._end(line) if line else None
             except (ValueError, RecursionError):
                 self._broken += 1
                 if self._broken <= TOLD:
                     logger.warning("%s: result line %d cannot be read", self._batch.id, number)
                 continue
             self._lines += 1
-            if line.custom_id not in self._unseen:
-                continue  # a second answer, or one to somebody else's question
+            if line is None or end is None or line.custom_id not in self._unseen:
+                continue  # a part of an answer, a second answer, or one to somebody else's question
             if end.retry and line.custom_id not in self._out_of_attempts():
                 self._unseen.discard(line.custom_id)
                 self._again.append(line.custom_id)
             elif end.reply is not None:
                 self._unseen.discard(line.custom_id)
                 yield line.custom_id, self._batch.id, end.reply
+
+    def _end(self, line: ResultLine) -> LineEnd:
+        return outcomes.line_end(line, upstream_id=self._batch.upstream_id, upstream_status=self._batch.upstream_status)
 
     def _out_of_attempts(self) -> set[str]:
         """Requests whose next failure is their answer."""

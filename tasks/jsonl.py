@@ -20,6 +20,11 @@ def line(request_id: str, endpoint: str, body: bytes) -> bytes:
     return b'{"custom_id":"%s","method":"POST","url":"%s","body":%s}\n' % (request_id.encode(), endpoint.encode(), body)
 
 
+def bare_line(request_id: str, body: bytes) -> bytes:
+    """One line where the batch says method and endpoint."""
+    return b'{"custom_id":"%s","body":%s}\n' % (request_id.encode(), body)
+
+
 def form_head(filename: str, fields: dict[str, str]) -> bytes:
     """What precedes the file in a multipart form: the form is written once, to disk, and streamed from there."""
     parts = [

@@ -68,6 +68,8 @@ class Group:
         model: exactly as the caller spelt it: the upstream fails a file that mixes two spellings.
         organization, project: `OpenAI-Organization` and `OpenAI-Project`, empty when not sent.
         max_wait_seconds: how long after acceptance its batches are cancelled; 0: never.
+        provider: whose upstream it is for, by its name in providers.toml.
+        extra: what else a batch of this provider carries for all of its lines, as the dialect writes it.
     """
 
     credential: str
@@ -76,6 +78,8 @@ class Group:
     organization: str = ""
     project: str = ""
     max_wait_seconds: float = 0.0
+    provider: str = "openai"
+    extra: str = ""
 
     @property
     def id(self) -> str:
@@ -83,6 +87,8 @@ class Group:
         parts = [self.credential, self.endpoint, self.model, self.organization, self.project]
         if self.max_wait_seconds:
             parts.append(f"{self.max_wait_seconds:g}")
+        if self.provider != "openai":  # groups from before there were others keep their ids
+            parts += [f"provider {self.provider}", self.extra]
         return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 

@@ -168,6 +168,11 @@ def _error_of(answer: UpstreamRefused) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
+def status(answer: dict[str, Any]) -> str:
+    """The upstream's word for how the batch does."""
+    return str(answer.get("status") or "").lower()
+
+
 def progress(answer: dict[str, Any]) -> dict[str, Any]:
     """The upstream's `request_counts`; 0 for what makes no sense."""
     counts = answer.get("request_counts")

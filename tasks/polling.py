@@ -14,7 +14,9 @@ from tasks.batches import Batch
 from tasks.errors import NotOurTurn, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
 from tasks.models import BatchState
-from tasks.providers.openai import RUNNING, TERMINAL, OpenAI
+from tasks.providers import registry
+from tasks.providers.catalogue import providers
+from tasks.providers.dialect import RUNNING, TERMINAL, Upstream
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -60,8 +62,8 @@ def look(batch_id: str) -> bool:
 
 def _glance(held: Lease) -> float | None:
     batch = held.batch
-    answer = OpenAI(batch.group).retrieve(batch.upstream_id)
-    status = str(answer.get("status") or "").lower()
+    answer = registry.upstream(batch.group).retrieve(batch.upstream_id)
+    status = outcomes.status(answer)
     if status in TERMINAL:
         _end(held, status, answer)
         return None
@@ -71,9 +73,9 @@ def _glance(held: Lease) -> float | None:
 
 
 def _look(held: Lease) -> float | None:
-    batch, upstream = held.batch, OpenAI(held.batch.group)
+    batch, upstream = held.batch, registry.upstream(held.batch.group)
     answer = upstream.retrieve(batch.upstream_id)
-    status = str(answer.get("status") or "").lower()
+    status = outcomes.status(answer)
     if status in ADMITTED and batch.upstream_status not in ADMITTED:
         quota.admitted(batch.id)
     if status in TERMINAL:
@@ -101,7 +103,7 @@ def _look(held: Lease) -> float | None:
     return pause
 
 
-def _cancel(held: Lease, upstream: OpenAI, now_ms: int) -> None:
+def _cancel(held: Lease, upstream: Upstream, now_ms: int) -> None:
     """Ask for an early end; whether that was heard, the next look tells."""
     batch = held.batch
     if not batch.cancel_at:
@@ -140,10 +142,11 @@ def age_seconds(batch: Batch, now_ms: int) -> float:
 def pause_seconds(batch: Batch, status: str, now_ms: int) -> float:
     """A tenth of the batch's age, within the configured bounds, and no longer than until it must be stopped."""
     config = settings()
+    bears = providers()[batch.group.provider].poll_min_seconds
     most = config.poll_max_seconds
     if status == "validating":
         most = max(config.poll_min_seconds, VALIDATING_SECONDS)
     elif batch.cancel_at:
         most = max(config.poll_min_seconds, CANCELLING_SECONDS)
     pause = min(most, max(config.poll_min_seconds, age_seconds(batch, now_ms) * PAUSE_PER_AGE))
-    return min(pause, batch.seconds_left(now_ms) + 0.05)
+    return min(max(pause, bears), batch.seconds_left(now_ms) + 0.05)

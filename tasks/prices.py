@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.providers.catalogue import providers
 from tasks.settings import settings
 
 if TYPE_CHECKING:  # 0.4 s and 20 MB, which only a process that shows prices spends
@@ -51,7 +52,11 @@ class Price:
 
 @functools.lru_cache(maxsize=4096)
 def find(host: str, model: str, endpoint: str, tier: str, day: date) -> Price | None:
-    """The price of a model at an upstream on a day; None when it is not known."""
+    """The price of a model at an upstream on a day; None when it is not known.
+
+    Args:
+        host: of OpenAI's upstream, or the name of another provider.
+    """
     found = _model(host, model, day)
     if found is None:
         return None
@@ -60,31 +65,36 @@ def find(host: str, model: str, endpoint: str, tier: str, day: date) -> Price | 
     standard = _rates(info.get_prices(at).__dict__)
     if standard is None:
         return None
-    paid = standard if tier == "standard" else _tier(info, endpoint, tier, at, standard)
+    paid = standard if tier == "standard" else _tier(info, provider, endpoint, tier, at, standard)
     return Price(paid, standard, provider) if paid else None
 
 
 def _model(host: str, model: str, day: date) -> tuple[ModelInfo, str] | None:
     from genai_prices import Usage, calc_price
 
-    where: dict[str, Any] = {"provider_api_url": f"https://{host}"}
-    if settings().prices:
-        where = {"provider_id": settings().prices}
     try:
-        found = calc_price(Usage(input_tokens=1), model_ref=model, **where)
+        found = calc_price(Usage(input_tokens=1), model_ref=model, **_where(host))
     except (LookupError, ValueError):
         return None
     return found.model, found.provider.id
 
 
-def _tier(info: ModelInfo, endpoint: str, tier: str, at: datetime, standard: Rates) -> Rates | None:
+def _where(host: str) -> dict[str, Any]:
+    """Whose list: PRICES is about OpenAI's upstream; another provider goes by its own address."""
+    other = providers().get(host)
+    if other is not None:
+        return {"provider_api_url": other.base_url or f"https://{host}"}
+    return {"provider_id": settings().prices} if settings().prices else {"provider_api_url": f"https://{host}"}
+
+
+def _tier(info: ModelInfo, provider: str, endpoint: str, tier: str, at: datetime, standard: Rates) -> Rates | None:
     wanted = CONTEXTS.get(tier)
     for variant in info.price_variants or ():
         if variant.when == wanted and (variant.constraint is None or variant.constraint.active(at)):
             return _rates(variant.prices.__dict__, standard)
     if tier == "flex":
-        return _tier(info, endpoint, "batch", at, standard)  # they cost the same where both are to be had
-    if tier == "batch" and endpoint == EMBEDDINGS:
+        return _tier(info, provider, endpoint, "batch", at, standard)  # they cost the same where both are to be had
+    if tier == "batch" and endpoint == EMBEDDINGS and provider == "openai":
         return Rates(standard.input / 2, standard.cached / 2, standard.output / 2)  # in no list, but published
     return None
 

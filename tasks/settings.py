@@ -44,6 +44,9 @@ class Settings:
     )
     bind: str = _setting("127.0.0.1", "address that the front listens on")
     upstream: str = _setting("https://api.openai.com", "scheme and host of the upstream, without `/v1`")
+    providers_file: str = _setting(
+        "", "TOML file with further providers, and changes to the shipped ones: see docs/providers.md"
+    )
     data_dir: Path = _setting(Path("var"), "directory of the embedded Redis and of generated keys")  # noqa: RUF009 - frozen
     max_hold_seconds: float = _setting(4.0, "how long the oldest request of a group waits for company")
     max_batch_requests: int = _setting(1000, "requests that close a batch (1 to 50000)")
@@ -109,8 +112,8 @@ class Settings:
     )
     prices: str = _setting(
         "",
-        "whose price list usage is costed by, a provider of genai-prices such as `openai`; empty: by the upstream's"
-        " host, and unknown where no list names it",
+        "whose price list the upstream's usage is costed by, a provider of genai-prices such as `openai`; empty: by the"
+        " upstream's host, and unknown where no list names it",
     )
     stats_token: str = _setting(
         "", "what `/stats`, `/metrics` and `/dashboard` want as `Authorization: Bearer …`; empty: open", secret=True

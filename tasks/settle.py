@@ -94,10 +94,12 @@ def settle(replies: Iterable[tuple[str, str, Reply]]) -> int:
 
 
 def _figures(reply: Reply) -> tuple[str, str, str]:
-    """Kind, reason and tokens, for the sums that the script keeps."""
+    """Kind, reason and tokens (with who answered, where the group does not say so), for the script's sums."""
     tokens, tier = usage.read(reply)
     kind = _kind(reply.outcome, reply.status, reply.headers.get("x-batch-lane", ""), tier)
-    counts = f"{tokens.input} {tokens.cached} {tokens.output} {tokens.reasoning}" if tokens else ""
+    counts = ""
+    if tokens:
+        counts = f"{tokens.input} {tokens.cached} {tokens.output} {tokens.reasoning} {tokens.model}"
     return kind, usage.reason(reply), counts
 
 

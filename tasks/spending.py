@@ -1,7 +1,8 @@
 """What the answers cost: sums of tokens that settle.lua keeps per day, and their prices.
 
-A row is (upstream, endpoint, tier, credential label, model); money is computed when somebody looks, so
-settling stays fast and a corrected price list corrects the past. A day that is over is read once per process.
+A row is (upstream, endpoint, tier, credential label, model); the upstream is the host of OpenAI's, or another
+provider's name. Money is computed when somebody looks, so settling stays fast and a corrected price list corrects
+the past. A day that is over is read once per process.
 """
 
 from __future__ import annotations

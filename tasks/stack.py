@@ -19,6 +19,7 @@ from cryptography.fernet import Fernet
 
 from tasks import access, embedded_redis, vault
 from tasks.errors import SettingsError
+from tasks.providers import catalogue
 from tasks.settings import Settings, settings
 from tasks.supervisor import Program, Supervisor
 
@@ -65,11 +66,12 @@ def run_workers() -> int:
     """All lanes, as one process type: what `python -m tasks worker` runs.
 
     Raises:
-        SettingsError: there is no vault key, or the file of access tokens cannot be read.
+        SettingsError: there is no vault key, or the file of providers or of access tokens is wrong.
     """
     config = settings()
     vault.build(config)
     access.tokens(config)
+    catalogue.build(config)
     return Supervisor([_program(f"worker-{lane}", worker(lane), stop_seconds=20) for lane in LANES]).run()
 
 
@@ -92,6 +94,7 @@ def run_all() -> int:
                 )
             )
         vault.build(config)  # refuses to start without keys, before anything runs
+        catalogue.build(config)
         access.tokens(config)
         programs += [_program(f"worker-{lane}", worker(lane), stop_seconds=7) for lane in LANES]
         programs.append(_program("beat", beat(), stop_seconds=3))

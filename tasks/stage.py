@@ -13,7 +13,15 @@ import redis
 
 from tasks import leases, store
 from tasks.batches import encode_refusal
-from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamRefused, UpstreamTrouble, VaultError
+from tasks.errors import (
+    CredentialGone,
+    NotOurTurn,
+    SettingsError,
+    StoreUnavailable,
+    UpstreamRefused,
+    UpstreamTrouble,
+    VaultError,
+)
 from tasks.leases import Lease
 from tasks.models import BatchState, Reply
 from tasks.settle import error_reply
@@ -61,7 +69,7 @@ def run(
             return _later(held, str(error), None, reply)
         except CredentialGone as error:
             return _later(held, str(error), None, credential_reply())
-        except VaultError as error:
+        except (VaultError, SettingsError) as error:
             return _later(held, str(error), VAULT_SECONDS, deadline_reply())
         except Exception:
             # A defect, or an upstream that is stranger than we thought. The traceback names code, not data.

@@ -13,12 +13,13 @@ import logging
 import tempfile
 from typing import IO
 
-from tasks import batches, connections, jsonl, outcomes, sealing, stage, store, unbatchable
-from tasks.batches import encode_refusal
+from tasks import batches, connections, outcomes, sealing, stage, store, unbatchable
+from tasks.batches import Batch, encode_refusal
 from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
 from tasks.models import BatchState, Reply
-from tasks.providers.openai import CALL_SECONDS, FILE_LIFETIME_SECONDS, OpenAI, input_filename
+from tasks.providers import registry
+from tasks.providers.dialect import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def submit(batch_id: str) -> float | None:
 
 def _submit(held: Lease) -> float | None:
     try:
-        upstream = OpenAI(held.batch.group)
+        upstream = registry.upstream(held.batch.group)
     except CredentialGone as error:
         if held.batch.state is BatchState.CREATING:
             raise  # it may run
@@ -55,18 +56,19 @@ def _submit(held: Lease) -> float | None:
     return None
 
 
-def _upload_and_create(held: Lease, upstream: OpenAI) -> None:
+def _upload_and_create(held: Lease, upstream: Upstream) -> None:
     batch = held.batch
     try:
-        if not batch.input_file:
-            # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
-            held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
-            with tempfile.TemporaryFile() as form:
-                _write_form(form, batch.id, batch.group.endpoint)
-                input_file = upstream.upload(form, jsonl.CONTENT_TYPE)
-            held.advance(BatchState.UPLOADING, input_file=input_file)
-        held.advance(BatchState.CREATING, create_at=store.now_ms())
-        upstream_id = upstream.create(batch.id, held.batch.input_file, batch.group.endpoint)
+        with tempfile.TemporaryFile() as form:
+            if not upstream.uploads:
+                _write_form(form, upstream, batch)
+            elif not batch.input_file:
+                # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
+                held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
+                _write_form(form, upstream, batch)
+                held.advance(BatchState.UPLOADING, input_file=upstream.upload(form, batch))
+            held.advance(BatchState.CREATING, create_at=store.now_ms())
+            upstream_id = upstream.create(held.batch, form)
     except UpstreamRefused as error:
         _refused(held, error)
     except UpstreamTrouble as error:
@@ -100,23 +102,24 @@ def _adopt(held: Lease, upstream_id: str) -> None:
     held.advance(BatchState.SUBMITTED, release=True, upstream_id=upstream_id, failures=0)
 
 
-def _resolve_doubt(held: Lease, upstream: OpenAI) -> tuple[bool, float | None]:
+def _resolve_doubt(held: Lease, upstream: Upstream) -> tuple[bool, float | None]:
     """Find out what became of a "create" whose answer was lost.
 
     Returns:
         Whether the batch was found and adopted, and seconds to wait, if it is too early to say.
     """
     batch = held.batch
-    found = upstream.find(batch.id, batch.input_file, batch.since_seconds)
+    found = upstream.find(batch)
     if found is None:
-        over_in = batch.create_at / 1000 + CALL_SECONDS - store.now_ms() / 1000
+        over_in = batch.create_at / 1000 + upstream.doubt_seconds - store.now_ms() / 1000
         if over_in > 0:
             held.advance(BatchState.CREATING, release=True, pause_seconds=over_in)
             return False, over_in
-        # From here on a batch that turns up may fail for want of its file, and nobody is to blame for it.
-        held.advance(BatchState.CREATING, file_deleted=1)
-        upstream.delete(batch.input_file)
-        found = upstream.find(batch.id, batch.input_file, batch.since_seconds)
+        if batch.input_file:
+            # From here on a batch that turns up may fail for want of its file, and nobody is to blame for it.
+            held.advance(BatchState.CREATING, file_deleted=1)
+            upstream.delete(batch.input_file)
+        found = upstream.find(batch)
     if found is not None:
         _adopt(held, found)
     else:
@@ -124,28 +127,20 @@ def _resolve_doubt(held: Lease, upstream: OpenAI) -> tuple[bool, float | None]:
     return found is not None, None
 
 
-def _write_form(form: IO[bytes], batch_id: str, endpoint: str) -> None:
-    """Write the multipart form with the input file; bodies are read in pieces and never all held."""
-    form.write(
-        jsonl.form_head(
-            input_filename(batch_id),
-            {
-                "purpose": "batch",
-                "expires_after[anchor]": "created_at",
-                "expires_after[seconds]": str(FILE_LIFETIME_SECONDS),
-            },
-        )
-    )
-    gone = []
-    for ids in store.by_size(batches.lines(batch_id)):
+def _write_form(form: IO[bytes], upstream: Upstream, batch: Batch) -> None:
+    """Write what will be sent, to disk: bodies are read in pieces and never all held."""
+    form.write(upstream.head(batch))
+    gone, separator = [], b""
+    for ids in store.by_size(batches.lines(batch.id)):
         for request_id, body in zip(ids, _bodies(ids), strict=True):
             if body is None:  # it is settled already
                 gone.append(request_id)
             else:
-                form.write(jsonl.line(request_id, endpoint, sealing.opened(request_id, body)))
-    form.write(jsonl.FORM_TAIL)
+                form.write(separator + upstream.line(request_id, sealing.opened(request_id, body)))
+                separator = upstream.separator
+    form.write(upstream.tail)
     form.seek(0)
-    batches.drop_lines(batch_id, gone)
+    batches.drop_lines(batch.id, gone)
 
 
 def _bodies(ids: list[str]) -> list[bytes | None]:

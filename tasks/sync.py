@@ -10,9 +10,10 @@ import logging
 import time
 
 from tasks import backoff, batches, connections, flex, leases, message, sealing, settle, stage, store
-from tasks.errors import CredentialGone, NotOurTurn, StoreUnavailable, UpstreamTrouble, VaultError
+from tasks.errors import CredentialGone, NotOurTurn, SettingsError, StoreUnavailable, UpstreamTrouble, VaultError
 from tasks.models import Group, Lane, Reply, new_id
-from tasks.providers.openai import OpenAI
+from tasks.providers import registry
+from tasks.providers.dialect import Upstream
 from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ def send(request_id: str) -> float | None:
     if not taken:
         raise NotOurTurn
     failures, lane, accepted, *parts = (part.decode() for part in taken)
-    credential, endpoint, model, organization, project = parts
-    group = Group(credential=credential, endpoint=endpoint, model=model, organization=organization, project=project)
+    names = ("credential", "endpoint", "model", "organization", "project", "provider", "extra")
+    group = Group(**dict(zip(names, parts, strict=True)))
+    credential = group.credential
     try:
         left = (int(accepted) + batches.deadline_ms() - store.now_ms()) / 1000
         if left <= 0:
@@ -49,13 +51,13 @@ def send(request_id: str) -> float | None:
         else:
             with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
                 body = sealing.opened(request_id, connections.client().get(f"{store.PREFIX}body:{request_id}"))
-                reply = _send(OpenAI(group), endpoint, body, Lane(lane), left)
+                reply = _send(registry.upstream(group), body, Lane(lane), left)
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:
             return _again(request_id, token, credential, int(failures), error)
         reply = _last_word(error)
-    except VaultError as error:
-        logger.error("%s waits for the vault key: %s", request_id, error)
+    except (VaultError, SettingsError) as error:
+        logger.error("%s waits for the operator: %s", request_id, error)
         settle.release(request_id, token, stage.VAULT_SECONDS, counter="")
         return stage.VAULT_SECONDS
     except CredentialGone as error:
@@ -66,20 +68,20 @@ def send(request_id: str) -> float | None:
     return None
 
 
-def _send(upstream: OpenAI, endpoint: str, body: bytes, lane: Lane, left_seconds: float) -> Reply:
+def _send(upstream: Upstream, body: bytes, lane: Lane, left_seconds: float) -> Reply:
     """One call; two, when flex is not to be had."""
     seconds = min(settings().upstream_timeout_seconds, left_seconds)
-    cheap = flex.body(endpoint, body) if lane is Lane.FLEX else None
+    cheap = upstream.flex(body) if lane is Lane.FLEX else None
     if cheap is None:
-        return _by(Lane.SYNC, upstream.send(endpoint, body, seconds))
+        return _by(Lane.SYNC, upstream.send(body, seconds))
     try:
-        reply = upstream.send(endpoint, cheap, seconds)
+        reply = upstream.send(cheap, seconds)
         if not _may_be_standard(reply.status, reply.body):
             return _by(Lane.FLEX, reply)
     except UpstreamTrouble as error:
         if error.answer is None or not _may_be_standard(error.answer.status, error.answer.body):
             raise
-    return _by(Lane.SYNC, upstream.send(endpoint, body, seconds))
+    return _by(Lane.SYNC, upstream.send(body, seconds))
 
 
 def _may_be_standard(status: int, answer: bytes) -> bool:

@@ -1,8 +1,8 @@
 """Seals the callers' credentials: encrypted in Redis, passed on by reference.
 
-A credential is a whole Authorization header value. Its reference is a digest of it and of the access token's label,
-so that equal credentials share groups and two tokens over one upstream key share nothing; an API key has too much
-entropy to be found by trying.
+A credential is a whole Authorization header value, or another header's name and value. Its reference is a digest of
+it, of the access token's label and of the provider, so that equal credentials share groups and two tokens over one
+upstream key share nothing; an API key has too much entropy to be found by trying.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ CACHE_SIZE = 4096
 SECRET_LENGTH = 48
 
 
-def reference(credential: str, label: str = "") -> str:
-    """24 hex digits that stand for the credential in the hands of one caller."""
+def reference(credential: str, label: str = "", provider: str = "openai") -> str:
+    """24 hex digits that stand for the credential in the hands of one caller, at one provider.
+
+    The same key elsewhere is another account.
+    """
     text = f"{label}\0{credential}" if label else credential
+    if provider != "openai":  # with an empty label, too: no label makes another provider's reference
+        text = f"{provider}\0{label}\0{credential}"
     return blake2b(text.encode(), digest_size=12, person=b"lp-credential").hexdigest()
 
 

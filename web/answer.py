@@ -19,7 +19,7 @@ from flask import Response
 
 from tasks.errors import ClientGone, ClientTooHasty, LlmProxyError
 from tasks.models import Reply
-from web import access_log, errors, replies, sockets, sse
+from web import access_log, errors, replies, shapes, sockets, sse
 from web.clients import Patience
 from web.waiting import Held
 
@@ -40,9 +40,12 @@ HASTY: Final = (
 class Answer(Response):
     """Flask's part is over when the request is accepted; waiting needs no Flask, and keeps nothing of it."""
 
-    def __init__(self, held: Held, patience: Patience, *, endpoint: str, lane: str, stream: bool, usage: bool) -> None:
+    def __init__(
+        self, held: Held, patience: Patience, *, dialect: str, endpoint: str, lane: str, stream: bool, usage: bool
+    ) -> None:
         super().__init__()
         self._held = held
+        self._dialect = dialect
         self._patience = patience
         self._endpoint = endpoint
         self._lane = lane
@@ -74,7 +77,7 @@ class Answer(Response):
                         start_response("200 OK", self._early_headers())
                         begun = True
                         held.keep_alive()
-                    yield sse.PING if self._stream else SPACE
+                    yield sse.ping(self._dialect) if self._stream else SPACE
                     due = time.monotonic() + self._patience.next_seconds * _spread()
                 with held.being_answered():
                     if sock is not None and sockets.gone(sock):
@@ -95,7 +98,7 @@ class Answer(Response):
     def _tell(
         self, response: Response, environ: WSGIEnvironment, start_response: StartResponse, *, begun: bool
     ) -> Iterator[bytes]:
-        body = response.get_data()
+        body = shapes.shape(response, self._dialect).get_data()
         if begun:
             environ[access_log.LATE] = response
         if not begun:
@@ -105,7 +108,7 @@ class Answer(Response):
             told = response.mimetype == "text/event-stream" or not self._stream
             yield body if told else b"data: " + body + b"\n\n" + sse.DONE
         elif self._stream:
-            yield sse.error(body)
+            yield sse.error(body, self._dialect)
         else:
             _cut(environ)
 

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 
-from flask import Blueprint, Response, current_app, request
+from flask import Flask, Response, current_app, request
 
 from tasks import flex, vault
 from tasks.errors import InvalidRequest, UnsupportedEncoding
 from tasks.models import Attempt, Group, Lane, Request
+from tasks.providers.catalogue import Provider, Providers
 from tasks.settings import Settings
-from web import bodies, clients, parsing, relay, tokens
+from web import bodies, carrying, clients, generate, messages, parsing, relay, tokens
 from web.answer import Answer
+from web.parsing import ParsedBody
 from web.waiting import Front
 
-bp = Blueprint("api", __name__)
 
-#: `OpenAI-` headers that a group carries; a line cannot carry any other.
-CARRIED_HEADERS = frozenset({"openai-organization", "openai-project"})
+def register(app: Flask) -> None:
+    """Serve the batched endpoints of every provider that is open."""
+    known: Providers = app.extensions["providers"]
+    for provider in known.values():
+        for endpoint, root in itertools.product(provider.endpoints, (provider.root, *provider.roots)):
+            if not provider.open:
+                continue
+            rule = provider.mount + provider.operation(endpoint, "<model>", root)
+            view = functools.partial(batched, provider, endpoint, root if root != provider.root else "")
+            app.add_url_rule(rule, rule, view, methods=["POST"], provide_automatic_options=False)
 
 
-def batched() -> Response:
-    """Answer one request through a batch, or through the lane that it asks for."""
-    caller = tokens.caller()
-    if request.query_string or not _can_be_carried():
+def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Response:
+    """Answer one request through a batch, or through the lane that it asks for.
+
+    Args:
+        root: that it came by, if it is not the provider's first.
+        model: as the path has it, where it does.
+    """
+    caller = tokens.caller(provider)
+    extra = carrying.carried(provider, request.headers, request.args, root)
+    if extra is None:
         return relay.relay()
-    lane, max_wait = _lane(), _max_wait()
+    lane, max_wait = _lane(provider, endpoint), _max_wait()
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # A small body could hold any number of megabytes.
         raise UnsupportedEncoding("A body with a Content-Encoding cannot be batched: send it uncompressed.")
     config: Settings = current_app.extensions["settings"]
     advice = f"{config.max_body_mb} MB, which LLM_PROXY_MAX_BODY_MB allows"
     body = bodies.read(request.environ["wsgi.input"], request.content_length, config.max_body_mb * 1_000_000, advice)
-    parsed = parsing.parse(request.path, body)
+    parsed = _parse(provider, endpoint, body, model, lane)
     if parsed.background:
         return relay.relay(body=body)
     tries = clients.tries(request.headers)
@@ -40,12 +57,14 @@ def batched() -> Response:
     held = front.hold(
         Request(
             group=Group(
-                credential=vault.reference(caller.credential, caller.allowance.label),
-                endpoint=request.path,
-                model=parsed.model,
+                credential=vault.reference(caller.credential, caller.allowance.label, provider.name),
+                endpoint=parsed.endpoint,
+                model="" if provider.mixed_models else parsed.model,
                 organization=request.headers.get("OpenAI-Organization", ""),
                 project=request.headers.get("OpenAI-Project", ""),
                 max_wait_seconds=max_wait,
+                provider=provider.name,
+                extra=extra.encode(),
             ),
             body=parsed.line,
             fingerprint=parsed.fingerprint,
@@ -62,22 +81,25 @@ def batched() -> Response:
     return Answer(
         held,
         clients.patience(request.headers, config),
-        endpoint=request.path,
+        dialect=provider.dialect,
+        endpoint=parsed.endpoint,
         lane=lane,
         stream=parsed.stream,
         usage=parsed.include_usage,
     )
 
 
-for endpoint in parsing.ENDPOINTS:
-    bp.add_url_rule(endpoint, endpoint.replace("/", "_"), batched, methods=["POST"], provide_automatic_options=False)
+def _parse(provider: Provider, endpoint: str, body: bytes, model: str, lane: Lane) -> ParsedBody:
+    match provider.dialect:
+        case "anthropic":
+            return messages.parse(body, batched=lane is Lane.BATCH)
+        case "gemini":
+            return generate.parse(endpoint, body, model, request.args.get("alt"))
+        case _:
+            return parsing.parse(endpoint, body, model=model)
 
 
-def _can_be_carried() -> bool:
-    return all(name.lower() in CARRIED_HEADERS for name in request.headers.keys() if name.lower().startswith("openai-"))
-
-
-def _lane() -> Lane:
+def _lane(provider: Provider, endpoint: str) -> Lane:
     """What `X-Batch-Mode` asks for.
 
     Raises:
@@ -86,7 +108,9 @@ def _lane() -> Lane:
     mode = request.headers.get("X-Batch-Mode", Lane.BATCH)
     if mode not in set(Lane):
         raise InvalidRequest(f"X-Batch-Mode must be one of {', '.join(Lane)}.", param="X-Batch-Mode")
-    if mode == Lane.FLEX and request.path not in flex.ENDPOINTS:
+    if mode == Lane.FLEX and not provider.flex:
+        raise InvalidRequest(f"X-Batch-Mode: flex is not to be had from {provider.name}.", param="X-Batch-Mode")
+    if mode == Lane.FLEX and endpoint not in flex.ENDPOINTS:
         raise InvalidRequest(
             f"X-Batch-Mode: flex is there for {' and '.join(sorted(flex.ENDPOINTS))} only.", param="X-Batch-Mode"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from tasks import access, pressure, vault
+from tasks.providers import catalogue
 from tasks.settings import Settings, settings
 from web import api, dashboard, errors, health, metrics, openapi, relay, stats, webhooks
 from web.waiting import Front
@@ -22,10 +23,12 @@ def create_app(config: Settings | None = None) -> Flask:
     app = Flask("llm-proxy", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["settings"] = config
+    app.extensions["providers"] = catalogue.build(config)
     app.extensions["tokens"] = access.tokens(config)
     app.extensions["front"] = Front(config)
     errors.register(app)
-    for module in (api, stats, metrics, dashboard, health, webhooks, openapi):
+    for module in (stats, metrics, dashboard, health, webhooks, openapi):
         app.register_blueprint(module.bp)
+    api.register(app)
     relay.register(app)
     return app

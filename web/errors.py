@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from tasks import store
 from tasks.errors import ClientError, ClientGone, ClientTooHasty, DeadlineExceeded, LimitReached, Unavailable
+from web import shapes
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def envelope(status: int, message: str, *, type_: str, code: str | None, param: 
 
 def register(app: Flask) -> None:
     """Register the handlers."""
-    app.register_error_handler(Exception, to_response)
+    app.register_error_handler(Exception, lambda error: shapes.shape(to_response(error), shapes.provider().dialect))
 
 
 def to_response(error: Exception) -> Response:

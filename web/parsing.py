@@ -15,14 +15,6 @@ import msgspec
 
 from tasks.errors import InvalidRequest
 
-#: What the batch API takes, and we batch.
-ENDPOINTS: Final = (
-    "/v1/chat/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/completions",
-    "/v1/moderations",
-)
 #: Nesting beyond this is nobody's prompt. Decoders give up at some 900 levels, fewer where the stack is deep already:
 #: what passes here passes in every process.
 MOST_DEPTH: Final = 200
@@ -37,12 +29,14 @@ class ParsedBody:
     """What the front must know of a body.
 
     Attributes:
+        endpoint: by the name that groups carry.
         line: the body for the JSON line.
         stream: the caller expects server-sent events.
         include_usage: with a usage chunk at their end.
         background: the upstream is to answer at once and work later; such a call cannot be batched.
     """
 
+    endpoint: str
     model: str
     line: bytes = field(repr=False)
     fingerprint: str
@@ -52,7 +46,9 @@ class ParsedBody:
     background: bool = False
 
 
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+Members = dict[str, msgspec.Raw]
+
+_object = msgspec.json.Decoder(Members)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _bool = msgspec.json.Decoder(bool | None)
 _string = msgspec.json.Decoder(str)
@@ -61,11 +57,11 @@ _ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
-def parse(endpoint: str, body: bytes) -> ParsedBody:
-    """Read a body.
+def members_of(body: bytes) -> Members:
+    """The members of the JSON object that a body is.
 
     Raises:
-        InvalidRequest: it is not a JSON object with a model.
+        InvalidRequest: it is none.
     """
     try:
         body.decode()
@@ -79,12 +75,43 @@ def parse(endpoint: str, body: bytes) -> ParsedBody:
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     _check_nesting(body)
+    return members
+
+
+def decode_object(raw: msgspec.Raw) -> Members:
+    """The members of a value that is an object."""
+    return _object.decode(raw)
+
+
+def one_line(text: bytes) -> bytes:
+    """JSON text without line breaks between its tokens."""
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text.strip()
+
+
+def fingerprint(endpoint: str, body: bytes) -> str:
+    """What tells two requests apart."""
+    return blake2b(endpoint.encode() + b"\0" + body, digest_size=16).hexdigest()
+
+
+def parse(endpoint: str, body: bytes, *, model: str = "") -> ParsedBody:
+    """Read a body.
+
+    Args:
+        model: what the path names; without it, the body must.
+
+    Raises:
+        InvalidRequest: it is not a JSON object with a model.
+    """
+    members = members_of(body)
     stream = bool(_member(_bool, members, "stream", "true or false"))
     line = _without(members, "stream", "stream_options") if stream or "stream" in members else body
+    if model and "model" not in members:
+        line = msgspec.json.encode({"model": model, **_object.decode(line)})  # a line has no path to name it
     return ParsedBody(
-        model=_model(endpoint, members),
-        line=msgspec.json.format(line, indent=-1) if b"\n" in line or b"\r" in line else line.strip(),
-        fingerprint=blake2b(endpoint.encode() + b"\0" + body, digest_size=16).hexdigest(),
+        endpoint=endpoint,
+        model=_model(endpoint, members) if not model else _named(members, model),
+        line=one_line(line),
+        fingerprint=fingerprint(endpoint, body),
         inputs=_inputs(members) if endpoint == "/v1/embeddings" else 1,
         stream=stream,
         include_usage=stream and _include_usage(members),
@@ -110,7 +137,7 @@ def _check_nesting(body: bytes) -> None:
         raise InvalidRequest(f"The body is nested too deeply: at most {MOST_DEPTH} levels are taken.")
 
 
-def _member(decoder: msgspec.json.Decoder[Any], members: dict[str, msgspec.Raw], name: str, what: str) -> object:
+def _member(decoder: msgspec.json.Decoder[Any], members: Members, name: str, what: str) -> object:
     if name not in members:
         return None
     try:
@@ -119,7 +146,14 @@ def _member(decoder: msgspec.json.Decoder[Any], members: dict[str, msgspec.Raw],
         raise InvalidRequest(f"'{name}' must be {what}.", param=name) from None
 
 
-def _model(endpoint: str, members: dict[str, msgspec.Raw]) -> str:
+def _named(members: Members, model: str) -> str:
+    """The model of the path; a body that names another one would be answered by that one in a batch."""
+    if _member(_string, members, "model", "a string") not in {None, model}:
+        raise InvalidRequest(f"'model' must be {model}, as in the path.", param="model")
+    return model
+
+
+def _model(endpoint: str, members: Members) -> str:
     if "model" not in members:
         if endpoint in DEFAULT_MODEL:
             return DEFAULT_MODEL[endpoint]
@@ -130,12 +164,12 @@ def _model(endpoint: str, members: dict[str, msgspec.Raw]) -> str:
     return str(model)
 
 
-def _include_usage(members: dict[str, msgspec.Raw]) -> bool:
+def _include_usage(members: Members) -> bool:
     options = _member(_options, members, "stream_options", "an object")
     return isinstance(options, dict) and bool(_member(_bool, options, "include_usage", "true or false"))
 
 
-def _inputs(members: dict[str, msgspec.Raw]) -> int:
+def _inputs(members: Members) -> int:
     """A string or an array of token numbers is one input, any other array holds several."""
     raw = bytes(members.get("input", b"")).lstrip()
     if not raw.startswith(b"["):
@@ -145,7 +179,7 @@ def _inputs(members: dict[str, msgspec.Raw]) -> int:
     return len(items) if first in b'"[{' else 1
 
 
-def _without(members: dict[str, msgspec.Raw], *names: str) -> bytes:
+def _without(members: Members, *names: str) -> bytes:
     """The object without some members; the values of the others keep their bytes and order."""
     pairs = (msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in members.items() if name not in names)
     return b"{" + b",".join(pairs) + b"}"

@@ -13,8 +13,11 @@ from typing import Any, Final
 from flask import Flask, Response, current_app, request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from tasks.settings import Settings
-from web import access_log, tokens
+from tasks.errors import UnknownPath
+from tasks.providers import catalogue
+from tasks.providers.catalogue import Provider, Providers
+from tasks.settings import Settings, variable
+from web import access_log, auth, shapes, tokens
 from web.errors import envelope
 from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
 from web.incoming import IncomingRequest, linger
@@ -37,7 +40,12 @@ class Relayed(Response):
 def register(app: Flask) -> None:
     """Relay every path and every method that nothing else answers."""
     config: Settings = app.extensions["settings"]
-    app.extensions["upstream"] = Upstream(config)
+    known: Providers = app.extensions["providers"]
+    app.extensions["upstreams"] = {
+        provider.name: Upstream(provider.base_url, config.upstream_timeout_seconds)
+        for provider in known.values()
+        if provider.open
+    }
     app.before_request(_dispatch)
 
 
@@ -54,20 +62,25 @@ def relay(*, body: bytes | None = None) -> Response:
         body: what the front has read of it already, all of it.
     """
     incoming = _incoming()
+    target = _origin_form(incoming.uri)
+    provider = catalogue.mounted(current_app.extensions["providers"], target.partition("?")[0])
+    if not provider.open:
+        name = variable("providers_file")
+        raise UnknownPath(f"The provider {provider.name} is closed: give it a base_url in the file of {name}.")
     upgrade = request.headers.get("Upgrade", "").lower()
     if incoming.method == "CONNECT":
         return envelope(405, "This is no proxy for CONNECT.", type_="invalid_request_error", code="method_not_allowed")
     if "websocket" in upgrade or (incoming.method == "GET" and request.path == "/v1/realtime"):
         message = "WebSocket connections are not relayed: connect to the upstream directly."
         return envelope(501, message, type_="invalid_request_error", code="websocket_not_supported")
-    authorization = tokens.relayed(incoming.method, _origin_form(incoming.uri))
-    upstream: Upstream = current_app.extensions["upstream"]
+    authorization = tokens.relayed(provider, incoming.method, target)
+    upstream: Upstream = current_app.extensions["upstreams"][provider.name]
     front: Front = current_app.extensions["front"]
     exchange = Exchange(
         incoming=incoming,
         upstream=upstream,
-        target=_origin_form(incoming.uri).encode("latin-1"),
-        headers=_headers(incoming, upstream.authority, authorization, read=body is not None),
+        target=(upstream.path + target.removeprefix(provider.mount)).encode("latin-1"),
+        headers=_headers(incoming, upstream.authority, authorization, provider.auth, read=body is not None),
         body=body,
         draining=lambda: front.draining,
     )
@@ -75,10 +88,10 @@ def relay(*, body: bytes | None = None) -> Response:
     try:
         exchange.run()
     except TimeoutError:
-        return _lingering(504, "The upstream did not answer in time.", "upstream_timeout")
+        return _lingering(provider, 504, "The upstream did not answer in time.", "upstream_timeout")
     except (OSError, UpstreamLost) as error:
         logger.warning("relay: %s", type(error.__cause__ or error).__name__)
-        return _lingering(502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
+        return _lingering(provider, 502, "The upstream cannot be reached, or broke off.", "upstream_unreachable")
     access_log.note(
         request.environ,
         "relayed" if exchange.complete else "broken off" if exchange.status else "client gone",
@@ -101,12 +114,15 @@ def _origin_form(target: str) -> str:
     return rest[begin:] if rest[begin : begin + 1] == "/" else f"/{rest[begin:]}"
 
 
-def _headers(incoming: IncomingRequest, authority: bytes, authorization: str | None, *, read: bool) -> Headers:
+def _headers(
+    incoming: IncomingRequest, authority: bytes, authorization: str | None, names: tuple[str, ...], *, read: bool
+) -> Headers:
     """What came, without what is the connection's or ours, and with the upstream's host and a framing of our own.
 
-    A key of ours takes the place of the caller's token.
+    A key of ours takes the place of the caller's token, wherever that may stand.
     """
-    dropped = [*OURS, *([b"expect"] if read else []), *([b"authorization"] if authorization else [])]
+    keys = [name.encode() for name in (*auth.NAMES, *names)] if authorization else []
+    dropped = [*OURS, *([b"expect"] if read else []), *keys]
     passed = end_to_end(incoming.raw_headers, b"host", *dropped)
     if authorization:
         passed.append((b"Authorization", authorization.encode()))
@@ -114,9 +130,9 @@ def _headers(incoming: IncomingRequest, authority: bytes, authorization: str | N
     return [(b"Host", authority), *passed, *framing]
 
 
-def _lingering(status: int, message: str, code: str) -> Response:
+def _lingering(provider: Provider, status: int, message: str, code: str) -> Response:
     """An error of ours, which a caller may meet while it is still sending its body."""
-    response = envelope(status, message, type_="server_error", code=code)
+    response = shapes.shape(envelope(status, message, type_="server_error", code=code), provider.dialect)
     incoming = _incoming()
     if not incoming.body.ended:
         incoming.force_close()

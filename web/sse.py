@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from web import messages
+
 Members = dict[str, msgspec.Raw]
 
 _object = msgspec.json.Decoder(Members)
@@ -35,7 +37,12 @@ def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes
     yield from STREAMS[endpoint](_object.decode(body), include_usage)
 
 
-def error(body: bytes) -> bytes:
+def ping(dialect: str) -> bytes:
+    """A sign of life: a comment, or where the SDK takes a comment for data, an empty line."""
+    return b"\n" if dialect == "gemini" else PING
+
+
+def error(body: bytes, dialect: str = "openai") -> bytes:
     """The event on which the SDKs raise, from an error's body."""
     try:
         told = _object.decode(body)
@@ -44,7 +51,8 @@ def error(body: bytes) -> bytes:
     if "error" not in told:
         message = "The upstream answered with an error that is not in OpenAI's shape."
         told = {"error": msgspec.Raw(msgspec.json.encode({"message": message, "type": "upstream_error", "code": None}))}
-    return b"data: " + msgspec.json.format(msgspec.json.encode(told), indent=-1) + b"\n\n"
+    name = b"event: error\n" if dialect == "anthropic" else b""
+    return name + b"data: " + msgspec.json.format(msgspec.json.encode(told), indent=-1) + b"\n\n"
 
 
 def _data(value: Mapping[str, Any], event: str = "") -> bytes:
@@ -167,8 +175,18 @@ def _lists(part: Members) -> dict[str, list[Members]]:
     }
 
 
+def _message(answer: Members, _: bool) -> Iterator[bytes]:
+    return messages.events(answer)
+
+
+def _generated(answer: Members, _: bool) -> Iterator[bytes]:
+    yield _data(answer)
+
+
 STREAMS: Final[Mapping[str, Callable[[Members, bool], Iterator[bytes]]]] = {
     "/v1/chat/completions": _chat,
     "/v1/completions": _completion,
     "/v1/responses": _response,
+    "/v1/messages": _message,
+    "generateContent": _generated,
 }

@@ -2,7 +2,8 @@
 
 A token stands for the proxy's own upstream key, which all tokens share. So what callers have stored under that key is
 there for each of them at the upstream: a token opens only endpoints that keep nothing, or answer by an id that
-nobody can guess.
+nobody can guess. The key is OpenAI's, so a token is good for nothing at the other providers, and with tokens
+they are closed: who has none is not let in.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tasks import allowances
 from tasks.access import Token, Tokens
 from tasks.errors import InvalidToken, NotForThisToken
 from tasks.models import UNLIMITED, Allowance
+from tasks.providers.catalogue import Provider
 from tasks.settings import Settings
 from web import auth
 
@@ -42,22 +44,23 @@ class Caller:
     allowance: Allowance
 
 
-def caller() -> Caller:
+def caller(provider: Provider) -> Caller:
     """The present request's caller.
 
     Raises:
         MissingCredential: there is neither key nor token.
         InvalidToken: no such token.
+        NotForThisToken: it stands for no key of this provider.
     """
-    brought = auth.credential(request.headers)
-    token = _token(brought)
+    brought = auth.brought(provider, request.headers, request.args)
+    token = _token(provider, brought)
     if token is None:
         return Caller(credential=brought, allowance=UNLIMITED)
     config: Settings = current_app.extensions["settings"]
     return Caller(credential=config.upstream_authorization, allowance=token.allowance)
 
 
-def relayed(method: str, target: str) -> str | None:
+def relayed(provider: Provider, method: str, target: str) -> str | None:
     """The Authorization header for a relayed request; None: the one that was sent.
 
     Raises:
@@ -68,7 +71,7 @@ def relayed(method: str, target: str) -> str | None:
     """
     if current_app.extensions["tokens"] is None:
         return None
-    token = _token(auth.credential(request.headers))
+    token = _token(provider, auth.brought(provider, request.headers, request.args))
     if token is None:
         return None
     call = f"{method} {target.partition('?')[0]}"
@@ -87,14 +90,18 @@ def relayed(method: str, target: str) -> str | None:
     return config.upstream_authorization
 
 
-def _token(brought: str) -> Token | None:
+def _token(provider: Provider, brought: str) -> Token | None:
     tokens: Tokens | None = current_app.extensions["tokens"]
     if tokens is None:
         return None
-    scheme, _, value = brought.partition(" ")
-    token = tokens.find(value.strip()) if scheme.lower() == "bearer" else None
+    token = tokens.find(auth.bare(brought))
     if token is None:
         raise InvalidToken("Incorrect API key provided: this proxy takes access tokens of its own.")
+    if provider.name != "openai":
+        raise NotForThisToken(
+            f"An access token stands for the proxy's key at OpenAI's upstream, and this proxy has none for"
+            f" {provider.name}: with access tokens only OpenAI's endpoints are open."
+        )
     if not token.relays_all and any(name in request.headers for name in ACCOUNTS):
         raise NotForThisToken("An access token cannot choose whose account the shared key is used for.")
     return token

@@ -18,8 +18,6 @@ import gevent
 import h11
 from gevent.socket import wait_read
 
-from tasks.settings import Settings
-
 CONNECT_SECONDS: Final = 10.0
 #: How often somebody who waits for the upstream looks at the caller.
 TICK_SECONDS: Final = 1.0
@@ -113,16 +111,22 @@ class Connection:
 
 
 class Upstream:
-    """The upstream and this process's idle connections to it."""
+    """An upstream and this process's idle connections to it.
 
-    def __init__(self, config: Settings) -> None:
-        parts = urlsplit(config.upstream)
+    Attributes:
+        path: of its base URL, to be put before what is asked for.
+        patience: longest silence, in seconds.
+    """
+
+    def __init__(self, url: str, patience: float) -> None:
+        parts = urlsplit(url)
+        self.path = parts.path
         tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if tls else 80)
         self._tls = ssl.create_default_context() if tls else None
         self._idle: deque[Connection] = deque()
-        self.patience = config.upstream_timeout_seconds
+        self.patience = patience
         name = f"[{self._host}]" if ":" in self._host else self._host
         self.authority = (name if self._port == (443 if tls else 80) else f"{name}:{self._port}").encode()
 

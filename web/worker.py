@@ -56,6 +56,8 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """What could not be read as a request is answered in OpenAI's shape."""
         if not refuse(client, exc):
+            if hasattr(req, "uri"):  # gunicorn logs it, and Google's keys may stand in a query
+                req.uri = req.uri.partition("?")[0]
             super().handle_error(req, client, addr, exc)
 
     def handle_exit(self, sig: int, frame: Any) -> None:

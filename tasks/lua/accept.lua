@@ -7,8 +7,8 @@
 --       cannot be batched ("sync" or "reject"), number of the front (presence.lua), time (s) for which a
 --       delivered success may be asked for by a retry, most requests that may wait in all, most synchronous
 --       calls of a credential, number of groups, then per group: id, credential ref, sealed credential,
---       endpoint, model, organization, project, longest wait (s), label of the access token or "" and its
---       limits (requests per minute, requests that wait, micro-dollars per day; 0: any); then per request: id,
+--       endpoint, model, organization, project, longest wait (s), provider, extra, label of the access token or ""
+--       and its limits (requests per minute, requests that wait, micro-dollars per day; 0: any); then per request: id,
 --       group id, lane, message, body, line bytes, inputs, digest, fingerprint, and what the digest is: "key"
 --       of an Idempotency-Key, or else of equal requests, with the caller's attempt: "first", "retry" or "join"
 --       (models.Attempt); how often its SDK says that it has tried before.
@@ -42,13 +42,13 @@ end
 for _ = 1, tonumber(ARGV[13]) do
   local id = ARGV[at]
   heads[id], credentials[id] = at, ARGV[at + 1]
-  local label = ARGV[at + 8]
+  local label = ARGV[at + 10]
   if label ~= '' then
     labels[id] = label
     allowances[label] = allowances[label]
-      or allowance(label, tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]))
+      or allowance(label, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), tonumber(ARGV[at + 13]))
   end
-  at = at + 12
+  at = at + 14
 end
 
 -- What a group's requests share, with the first one of it that is accepted: what is refused leaves nothing behind.
@@ -59,7 +59,8 @@ local function open_group(id)
     local key = prefix .. 'group:' .. id
     redis.call('SET', prefix .. 'credential:' .. ARGV[h + 1], ARGV[h + 2], 'EX', lifetime)
     redis.call('HSET', key, 'credential', ARGV[h + 1], 'endpoint', ARGV[h + 3], 'model', ARGV[h + 4],
-      'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7])
+      'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7],
+      'provider', ARGV[h + 8], 'extra', ARGV[h + 9])
     redis.call('EXPIRE', key, lifetime)
     local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
     diverted[id] = unbatchable and ARGV[8] == 'sync'

@@ -6,7 +6,8 @@
 --
 -- ARGV: key prefix, group id, new batch id, limits (requests, bytes, inputs), hold (ms),
 --       time within which the next step must begin (ms), age (ms) at which a request is not submitted any more,
---       most batches of a credential, within this time (ms), batches that may be under validation at once.
+--       most batches of a credential, within this time (ms), batches that may be under validation at once,
+--       lower limits of single providers as JSON: name -> [requests, bytes].
 -- Returns how many requests the batch has; 0: the group stays open, or is empty and forgotten.
 local prefix, group, batch = ARGV[1], ARGV[2], ARGV[3]
 local max_requests, max_bytes, max_inputs = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -26,9 +27,13 @@ if queued == 0 then
   return 0
 end
 local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organization', 'project', 'max_wait',
-  'queued_bytes', 'queued_inputs', 'not_before')
+  'queued_bytes', 'queued_inputs', 'not_before', 'provider', 'extra')
 if not g[2] then
   return 0 -- nothing is touched that could not be sent
+end
+local own = cjson.decode(ARGV[13] or '{}')[g[10] or 'openai']
+if own then
+  max_requests, max_bytes = math.min(max_requests, own[1]), math.min(max_bytes, own[2])
 end
 local max_wait = tonumber(g[6] or 0) * 1000
 local limit = max_wait > 0 and math.min(max_wait, too_old) or too_old
@@ -149,6 +154,9 @@ if count > 0 then
   redis.call('HSET', prefix .. 'batch:' .. batch, 'state', 'claimed', 'group', group, 'count', count, 'bytes', bytes,
     'claimed', now, 'oldest', oldest, 'quota', quota, 'credential', g[1], 'endpoint', g[2], 'model', g[3],
     'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0)
+  if g[10] and g[10] ~= 'openai' then
+    redis.call('HSET', prefix .. 'batch:' .. batch, 'provider', g[10], 'extra', g[11] or '')
+  end
   redis.call('ZADD', prefix .. 'batches', now + ARGV[8], batch)
   redis.call('HINCRBY', prefix .. 'stats', 'batches_total', 1)
   if not late then

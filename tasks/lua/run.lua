@@ -3,7 +3,7 @@
 -- same time and no more; one that finds no place waits in `waiting:<credential>` until admit.lua calls it.
 --
 -- ARGV: key prefix, request id, token, length of the lease (ms), "take" or "renew", most calls of a credential.
--- Returns {tries so far, lane, when accepted, credential ref, endpoint, model, organization, project},
+-- Returns {tries so far, lane, when accepted, credential ref, endpoint, model, organization, project, provider, extra},
 -- or {}: it is settled, in a batch, waiting for a place, or somebody else is sending it.
 local prefix, id, token = ARGV[1], ARGV[2], ARGV[3]
 local record = prefix .. 'request:' .. id
@@ -17,7 +17,8 @@ end
 if r[1] == 'running' and r[2] ~= token and tonumber(r[4]) > now or r[1] ~= 'queued' and r[1] ~= 'running' then
   return {}
 end
-local g = redis.call('HMGET', prefix .. 'group:' .. r[3], 'credential', 'endpoint', 'model', 'organization', 'project')
+local g = redis.call('HMGET', prefix .. 'group:' .. r[3], 'credential', 'endpoint', 'model', 'organization', 'project',
+  'provider', 'extra')
 local credential = g[1] or ''
 local calls = prefix .. 'calls:' .. credential
 if not (r[1] == 'running' and r[2] == token) then
@@ -42,4 +43,5 @@ redis.call('ZREM', prefix .. 'waiting:' .. credential, id)
 redis.call('ZADD', calls, now + ARGV[4], id)
 redis.call('HSET', record, 'state', 'running', 'owner', token, 'lease_until', now + ARGV[4])
 redis.call('ZADD', prefix .. 'standing', now + ARGV[4], id)
-return { tostring(r[5] or 0), r[6], r[7], credential, g[2] or '', g[3] or '', g[4] or '', g[5] or '' }
+return { tostring(r[5] or 0), r[6], r[7], credential, g[2] or '', g[3] or '', g[4] or '', g[5] or '',
+  g[6] or 'openai', g[7] or '' }

@@ -2,10 +2,12 @@
 -- Writes final replies: the only way in which a request ends, and therefore the place where it is counted, once.
 -- Compare-and-set per request: whoever does not own it any more changes nothing.
 --
--- ARGV: key prefix, Celery's result key prefix, lifetime of a reply (s), the upstream's host,
+-- ARGV: key prefix, Celery's result key prefix, lifetime of a reply (s), the host of OpenAI's upstream (what other
+--       providers answered is counted under their names),
 --       then per request: id, owner ("queue": whoever it is, as long as it is queued), reply in Celery's result
 --       format, its kind ("outcome,status,lane,tier"; the lane that was paid for and the tier by which that is
---       priced may be empty), reason of a failure or "", tokens ("input cached output reasoning") or "".
+--       priced may be empty), reason of a failure or "", tokens ("input cached output reasoning model"; the model
+--       may be empty, and counts where the group has none) or "".
 -- Returns per request: 1 settled now, 0 not ours or settled before.
 local prefix, result_prefix, lifetime, host = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
@@ -16,7 +18,7 @@ local fine, coarse = 1 / math.log(1.03), 1 / math.log(1.2)
 local groups = {}
 local function group_of(id)
   if not groups[id] then
-    groups[id] = redis.call('HMGET', prefix .. 'group:' .. id, 'model', 'endpoint', 'credential')
+    groups[id] = redis.call('HMGET', prefix .. 'group:' .. id, 'model', 'endpoint', 'credential', 'provider')
   end
   return groups[id]
 end
@@ -57,10 +59,11 @@ for at = 5, #ARGV, 6 do
     kinds[kind] = (kinds[kind] or 0) + 1
     if tokens ~= '' then
       local group = usage[r[5]] or {}
-      local row = group[kind] or { 0, 0, 0, 0, 0 }
-      local a, b, c, d = tokens:match('^(%d+) (%d+) (%d+) (%d+)$')
+      local a, b, c, d, model = tokens:match('^(%d+) (%d+) (%d+) (%d+) ?(.*)$')
+      local key = kind .. '\t' .. model
+      local row = group[key] or { 0, 0, 0, 0, 0 }
       row[1], row[2], row[3], row[4], row[5] = row[1] + 1, row[2] + a, row[3] + b, row[4] + c, row[5] + d
-      group[kind], usage[r[5]] = row, group
+      group[key], usage[r[5]] = row, group
     end
     if reason ~= '' then
       local key = table.concat({ kind, reason, r[5], ARGV[at + 1] }, '\t')
@@ -121,12 +124,14 @@ if #entry > 0 then
   local day = prefix .. 'usage:' .. math.floor(now / 86400000)
   for id, group in pairs(usage) do
     local g = group_of(id)
-    local model, endpoint, credential = (g[1] or 'other'):sub(1, 100), g[2] or 'other', (g[3] or 'other'):sub(1, 8)
-    for kind, sums in pairs(group) do
-      local tier = kind:match('(%w*)$')
-      local row = table.concat({ host, endpoint, tier, credential, model }, '\t')
+    local endpoint, credential = g[2] or 'other', (g[3] or 'other'):sub(1, 8)
+    local at = (g[4] or 'openai') == 'openai' and host or g[4]
+    for key, sums in pairs(group) do
+      local tier, model = key:match('(%w*)\t(.*)$')
+      model = g[1] ~= '' and (g[1] or 'other'):sub(1, 100) or model
+      local row = table.concat({ at, endpoint, tier, credential, model }, '\t')
       if redis.call('HEXISTS', day, 'requests\t' .. row) == 0 and redis.call('HLEN', day) >= 2500 then
-        row = table.concat({ host, endpoint, tier, 'other', 'other' }, '\t')
+        row = table.concat({ at, endpoint, tier, 'other', 'other' }, '\t')
       end
       for i, name in ipairs({ 'requests', 'input', 'cached', 'output', 'reasoning' }) do
         if sums[i] > 0 then
@@ -138,7 +143,8 @@ if #entry > 0 then
   end
 
   for _, f in pairs(failures) do
-    local model = (group_of(f.group)[1] or ''):gsub('[%c]', ' '):sub(1, 100)
+    local g = group_of(f.group)
+    local model = (g[1] ~= '' and g[1] or g[4] or ''):gsub('[%c]', ' '):sub(1, 100)
     local status, lane = f.kind:match('^%w*,(%d*),(%w*),')
     redis.call('LPUSH', prefix .. 'failures', table.concat({ now, f.n, status, f.reason, lane, f.id, model }, '\t'))
   end

@@ -21,7 +21,6 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from tasks.errors import UpstreamRefused, UpstreamTrouble
-from tasks.settings import settings
 
 CONNECT_SECONDS = 10.0
 #: Largest error body that is kept for the callers.
@@ -48,11 +47,12 @@ def _session() -> requests.Session:
 
 @contextlib.contextmanager
 def call(
-    method: str, path: str, *, headers: dict[str, str], deadline_seconds: float, **options: Any
+    method: str, path: str, *, base: str, headers: dict[str, str], deadline_seconds: float, **options: Any
 ) -> Iterator[requests.Response]:
     """One call; yields the streamed response of a 2xx while the body is read.
 
     Args:
+        base: what precedes the path in the URL; errors and logs do not name it.
         deadline_seconds: for everything from connecting to the last byte read.
 
     Raises:
@@ -65,7 +65,7 @@ def call(
             gevent.Timeout(deadline_seconds, late),
             _session().request(
                 method,
-                settings().upstream.rstrip("/") + path,
+                base + path,
                 headers=headers,
                 timeout=(CONNECT_SECONDS, deadline_seconds),
                 allow_redirects=False,
@@ -82,16 +82,55 @@ def call(
         raise UpstreamTrouble(f"{method} {path}: {type(error).__name__}", in_doubt=not refused) from error
 
 
-def call_json(method: str, path: str, **options: Any) -> dict[str, Any]:
-    """One call whose 2xx carries a JSON object."""
-    with call(method, path, **options) as response:
-        try:
-            answer = msgspec.json.decode(read(response, MOST_JSON_BYTES) or b"")
-        except (ValueError, RecursionError):
-            answer = None
+def json_object(response: requests.Response, what: str, most: int = MOST_JSON_BYTES) -> dict[str, Any]:
+    """The JSON object in a 2xx.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        UpstreamTrouble: there is none.
+    """
+    try:
+        answer = msgspec.json.decode(read(response, most) or b"")
+    except (ValueError, RecursionError):
+        answer = None
     if not isinstance(answer, dict):
-        raise UpstreamTrouble(f"{method} {path}: the answer is no JSON object", in_doubt=True)
+        raise UpstreamTrouble(f"{what}: the answer is no JSON object", in_doubt=True)
     return answer
+
+
+def items(page: dict[str, Any], name: str, what: str) -> list[dict[str, Any]]:
+    """What stands on a page of a list.
+
+    Raises:
+        UpstreamTrouble: it is no list: "not in it" would mean that a batch is created once more.
+    """
+    found = page.get(name)
+    if not isinstance(found, list):
+        raise UpstreamTrouble(f"{what}: the answer is no list", in_doubt=False)
+    return [item for item in found if isinstance(item, dict)]
+
+
+def text(answer: dict[str, Any], name: str) -> str:
+    """A member that must be there, such as an id.
+
+    Raises:
+        UpstreamTrouble: it is not.
+    """
+    if not isinstance(answer.get(name), str) or not answer[name]:
+        raise UpstreamTrouble(f"the upstream's answer has no {name}", in_doubt=True)
+    return str(answer[name])
+
+
+def drain(response: requests.Response) -> None:
+    """Read an answer that says nothing, so that its connection can be used again.
+
+    Raises:
+        UpstreamTrouble: it does not end.
+    """
+    if read(response, MOST_JSON_BYTES) is None:
+        raise UpstreamTrouble("the upstream's answer does not end", in_doubt=True)
 
 
 def read(response: requests.Response, most: int) -> bytes | None:
@@ -138,5 +177,5 @@ def retry_after(value: str | None) -> float | None:
 
 def reply_headers(response: requests.Response) -> dict[str, str]:
     """The upstream's headers that mean something to the caller of another connection."""
-    kept = ("content-type", "x-request-id", "retry-after", "openai-processing-ms", "x-should-retry")
+    kept = ("content-type", "x-request-id", "retry-after", "openai-processing-ms", "x-should-retry", "request-id")
     return {name: response.headers[name] for name in kept if name in response.headers}

@@ -1,37 +1,22 @@
-"""OpenAI's Files, Batches and synchronous endpoints, for one credential."""
+"""OpenAI's batch dialect: a JSONL file, a job on it, and up to two result files.
+
+What other providers of the dialect call otherwise is data: see catalogue.Provider.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from contextlib import AbstractContextManager
+from typing import IO, Any
 
-from tasks import vault
-from tasks.errors import UpstreamRefused, UpstreamTrouble
-from tasks.jsonl import MOST_LINE_BYTES
+from tasks import flex, jsonl
+from tasks.batches import Batch
+from tasks.jsonl import ResultLine
 from tasks.models import Group, Reply
-from tasks.providers import http
-from tasks.settle import error_reply
-
-#: Files are named by our batch id, and batches carry it, so that each can be found again.
-METADATA_KEY: Final = "llm_proxy_batch"
-COMPLETION_WINDOW: Final = "24h"
-#: In case we cannot delete a file ourselves: the input after 3 days, results after 3 days.
-FILE_LIFETIME_SECONDS: Final = 3 * 86_400
-#: Shorter than a lease: when the lease is over, so is the call.
-CALL_SECONDS: Final = 20.0
-#: An upload or download goes on while the lease is renewed.
-TRANSFER_SECONDS: Final = 1800.0
-#: A day of the most batches that an account may create.
-LIST_PAGES: Final = 500
-
-TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-RUNNING: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
-
-
-def input_filename(batch_id: str) -> str:
-    """The name of a batch's input file."""
-    return f"llm-proxy-{batch_id}.jsonl"
+from tasks.providers import catalogue, google, http
+from tasks.providers.account import Account, call_seconds
+from tasks.providers.catalogue import Provider
+from tasks.providers.openai_files import Files
 
 
 class OpenAI:
@@ -42,111 +27,112 @@ class OpenAI:
         VaultError: it cannot be opened until the operator restores the vault key.
     """
 
-    def __init__(self, group: Group) -> None:
-        self._headers = {"Authorization": vault.open_sealed(group.credential)}
-        if group.organization:
-            self._headers["OpenAI-Organization"] = group.organization
-        if group.project:
-            self._headers["OpenAI-Project"] = group.project
+    splits = False
+    uploads = True
+    separator = b""
+
+    def __init__(self, group: Group, provider: Provider) -> None:
+        self._group = group
+        self._provider = provider
+        self._account = Account(group, provider)
+        self._files: Files | google.Files = Files(self._account)
+        if provider.files == "gemini":
+            self._files = google.Files(provider.files_url, self._account.headers, google.VERSION)
+        self._url = provider.line_url.format(endpoint=group.endpoint.removeprefix("/v1"))
+        self.tail = self._files.tail
 
     def __repr__(self) -> str:
-        return "OpenAI(credential=…)"
+        return f"OpenAI({self._provider.name}, credential=…)"
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        options.setdefault("deadline_seconds", CALL_SECONDS)
-        return http.call_json(method, path, headers=self._headers, **options)
+    @property
+    def doubt_seconds(self) -> float:
+        """A "create" is over with its call."""
+        return call_seconds()
 
-    def upload(self, form: IO[bytes], content_type: str) -> str:
-        """Upload a multipart form that holds the input file; returns the file's id."""
-        headers = {**self._headers, "Content-Type": content_type}
-        answer = http.call_json("POST", "/v1/files", headers=headers, data=form, deadline_seconds=TRANSFER_SECONDS)
-        return _id(answer)
+    def head(self, batch: Batch) -> bytes:
+        """What precedes the lines."""
+        return self._files.head(batch)
 
-    def create(self, batch_id: str, input_file: str, endpoint: str) -> str:
-        """Create the batch, whose `metadata` carries our own id; returns the upstream's."""
-        answer = self._json(
-            "POST",
-            "/v1/batches",
-            json={
-                "input_file_id": input_file,
-                "endpoint": endpoint,
-                "completion_window": COMPLETION_WINDOW,
-                "metadata": {METADATA_KEY: batch_id},
-                "output_expires_after": {"anchor": "created_at", "seconds": FILE_LIFETIME_SECONDS},
-            },
+    def line(self, request_id: str, body: bytes) -> bytes:
+        """One line of the input file."""
+        return (
+            jsonl.bare_line(request_id, body) if self._provider.bare_lines else jsonl.line(request_id, self._url, body)
         )
-        return _id(answer)
+
+    def parse(self, text: bytes) -> ResultLine:
+        """A line of an output or error file."""
+        return jsonl.parse_result(text)
+
+    def upload(self, form: IO[bytes], batch: Batch) -> str:
+        """Upload what was written; returns the file's id."""
+        return self._files.upload(form, batch)
+
+    def create(self, batch: Batch, form: IO[bytes]) -> str:
+        """Create the batch, marked with our own id where the provider has room for it; returns the upstream's."""
+        values = {
+            "file": batch.input_file,
+            "endpoint": self._url,
+            "model": self._group.model,
+            "window": self._provider.completion_window,
+            "marker": batch.id,
+        }
+        body = catalogue.fill(self._provider.create, values)
+        return http.text(self._read(self._account.json("POST", self._provider.jobs, json=body)), "id")
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
         """The batch as it is now."""
-        return self._json("GET", f"/v1/batches/{upstream_id}")
+        return self._read(self._account.json("GET", f"{self._provider.jobs}/{upstream_id}"))
 
-    def cancel(self, upstream_id: str) -> dict[str, Any]:
-        """Ask the upstream to stop the batch; the batch as it is then."""
-        return self._json("POST", f"/v1/batches/{upstream_id}/cancel")
+    def cancel(self, upstream_id: str) -> object:
+        """Ask the upstream to stop the batch."""
+        return self._account.json("POST", f"{self._provider.jobs}/{upstream_id}/cancel")
 
-    def find(self, batch_id: str, input_file: str, since_seconds: float) -> str | None:
-        """The upstream's id of our batch, if it has one that was created after `since_seconds` (Unix time)."""
-        for batch in self._listed("/v1/batches", since_seconds):
-            metadata = batch.get("metadata")
-            ours = isinstance(metadata, dict) and metadata.get(METADATA_KEY) == batch_id
-            if ours or (input_file and batch.get("input_file_id") == input_file):
-                return _id(batch)
+    def find(self, batch: Batch) -> str | None:
+        """The upstream's id of our batch, if it has one: it carries our mark, or our file."""
+        provider = self._provider
+        for listed in self._account.listed(
+            provider.jobs, batch.since_seconds, numbered=provider.list_page, **provider.list_query
+        ):
+            found = self._read(listed)
+            files = found["input_file_id"]
+            files = files if isinstance(files, list) else [files]
+            if found["marker"] == batch.id or (batch.input_file and batch.input_file in files):
+                return http.text(found, "id")
         return None
 
-    def find_input_files(self, batch_id: str, since_seconds: float) -> list[str]:
+    def find_input_files(self, batch: Batch) -> list[str]:
         """Ids of all input files of a batch of ours: more than one, when the answer to an upload was lost."""
-        files = self._listed("/v1/files", since_seconds, purpose="batch", order="desc")
-        return [_id(file) for file in files if file.get("filename") == input_filename(batch_id)]
+        return self._files.of(batch)
 
-    def _listed(self, path: str, since_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
-        """A list, newest first, page by page, to the first item that is older."""
-        after: dict[str, str] = {}
-        for _ in range(LIST_PAGES):
-            page = self._json("GET", path, params={"limit": 100, **query, **after})
-            data = page.get("data")
-            if not isinstance(data, list):  # "not in it" would mean that a batch is created once more
-                raise UpstreamTrouble(f"GET {path}: the answer is no list", in_doubt=False)
-            items = [item for item in data if isinstance(item, dict)]
-            yield from items
-            created = items[-1].get("created_at") if items else 0.0
-            if not page.get("has_more") or (isinstance(created, int | float) and created < since_seconds):
-                return
-            if not items:
-                break
-            after = {"after": _id(items[-1])}
-        raise UpstreamTrouble(f"GET {path}: the list does not end", in_doubt=False)
-
-    @contextlib.contextmanager
-    def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
-        """A file's bytes in pieces."""
-        with http.call(
-            "GET", f"/v1/files/{file_id}/content", headers=self._headers, deadline_seconds=TRANSFER_SECONDS
-        ) as response:
-            yield response.iter_content(http.PIECE_BYTES)
+    def content(self, file_id: str) -> AbstractContextManager[Iterator[bytes]]:
+        """A result file's bytes in pieces."""
+        return self._files.content(file_id)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
-        try:
-            self._json("DELETE", f"/v1/files/{file_id}")
-        except UpstreamRefused as error:
-            if error.status != 404:
-                raise
+        self._files.delete(file_id)
 
-    def send(self, endpoint: str, body: bytes, timeout_seconds: float) -> Reply:
-        """One request, synchronously; every answer but 408, 409, 429 and 5xx is final."""
-        headers = {**self._headers, "Content-Type": "application/json"}
-        try:
-            with http.call("POST", endpoint, headers=headers, data=body, deadline_seconds=timeout_seconds) as response:
-                answer = http.read(response, MOST_LINE_BYTES)
-                if answer is None:  # it was paid: asking again would pay for another one
-                    return error_reply(502, "The upstream's answer does not end.", code="answer_too_long")
-                return Reply.of_upstream(response.status_code, http.reply_headers(response), answer)
-        except UpstreamRefused as error:
-            return Reply.of_upstream(error.status, error.headers, error.body)
+    def flex(self, body: bytes) -> bytes | None:
+        """The body that asks for flex processing."""
+        return flex.body(self._group.endpoint, body) if self._provider.flex else None
+
+    def send(self, body: bytes, timeout_seconds: float) -> Reply:
+        """One request, synchronously."""
+        return self._account.send(self._group, body, timeout_seconds)
+
+    def _read(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """A batch object in OpenAI's words."""
+        inner = answer.get(self._provider.wrapper) if self._provider.wrapper else None
+        batch = inner if isinstance(inner, dict) else answer
+        found = {name: _at(batch, self._provider.field(name)) for name in catalogue.FIELDS}
+        status = str(found["status"] or "").lower()
+        if isinstance(found["errors"], str):
+            found["errors"] = [{"message": found["errors"]}] if found["errors"] else None
+        counts = {name: found[name] for name in ("total", "completed", "failed")}
+        return {**found, "status": self._provider.statuses.get(status, status), "request_counts": counts}
 
 
-def _id(answer: dict[str, Any]) -> str:
-    if not isinstance(answer.get("id"), str):
-        raise UpstreamTrouble("the upstream's answer has no id", in_doubt=True)
-    return str(answer["id"])
+def _at(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from tasks import backoff, batches, delivery, leases, store, submission
-from tasks.providers import openai
+from tasks import backoff, batches, delivery, leases, store
+from tasks.providers import account, anthropic, gemini_inline
 
 SHORTENED = (
     (backoff, "BASE_SECONDS", 0.2),
@@ -13,8 +13,12 @@ SHORTENED = (
     (leases, "RENEW_SECONDS", 0.3),
     (batches, "SLACK_SECONDS", 0.7),
     (store, "PATIENCE_SECONDS", 0.7),
-    (openai, "CALL_SECONDS", 1.0),
-    (submission, "CALL_SECONDS", 1.0),
+    (account, "CALL_SECONDS", 1.0),
+    (anthropic, "CREATE_SECONDS", 1.0),
+    (anthropic, "SETTLING_SECONDS", 0.2),
+    (gemini_inline, "CREATE_SECONDS", 1.0),
+    (gemini_inline, "SETTLING_SECONDS", 0.2),
+    (anthropic, "UNDECIDED_SECONDS", 0.5),
     (delivery, "READ_AGAIN_SECONDS", 0.3),
 )
 

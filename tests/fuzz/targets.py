@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from tasks import jsonl, outcomes
 from tasks.errors import InvalidRequest, UpstreamTrouble
 from tasks.models import Reply
+from tasks.providers.catalogue import ENDPOINTS
 from tests.fuzz import json_texts
-from web import parsing, replies
+from web import parsing, replies, sse
 from web.incoming import IncomingRequest
 
 Target = Callable[..., None]
@@ -31,7 +32,7 @@ _MODELS = st.fixed_dictionaries({"model": st.text(min_size=1, max_size=5)}, opti
     "stream_options": st.none() | st.dictionaries(_FIELDS, st.booleans(), max_size=2), "x": json_texts.values(_FIELDS),
 })  # fmt: skip
 BODY: Final = {
-    "endpoint": st.sampled_from(parsing.ENDPOINTS),
+    "endpoint": st.sampled_from(ENDPOINTS["openai"]),
     "body": json_texts.texts(_MODELS) | json_texts.texts(json_texts.values(_FIELDS)) | st.binary(max_size=100),
 }
 
@@ -216,7 +217,7 @@ _ANSWERS = st.fixed_dictionaries({
     "usage": json_texts.values(_ANSWER_FIELDS), "status": st.sampled_from(["completed", "failed", "x"]),
 })  # fmt: skip
 ANSWER: Final = {
-    "endpoint": st.sampled_from(parsing.ENDPOINTS),
+    "endpoint": st.sampled_from(sorted(sse.STREAMS)),
     "body": json_texts.texts(_ANSWERS)
     | json_texts.texts(st.dictionaries(_ANSWER_FIELDS, json_texts.values(_ANSWER_FIELDS), max_size=5)),
 }

@@ -18,6 +18,8 @@ from tests.simulator.server import Simulator, serve
 
 CHAT = "/v1/chat/completions"
 UPSTREAM_KEY = "sk-of-the-organisation"
+#: Providers that would be served by the same upstream, if anything came through.
+ELSEWHERE = ("anthropic", "azure", "gemini", "gemini-openai", "groq")
 
 
 @dataclass
@@ -61,10 +63,13 @@ def opened() -> Iterator[House]:
     ):
         file = directory / "tokens"
         file.write_text(line_of("first", "first") + "\n")
+        providers = directory / "providers.toml"
+        providers.write_text("".join(f'[{name}]\nbase_url = "{upstream.url}"\n' for name in ELSEWHERE))
         with running.running_stack(
             server.url,
             upstream.url,
             LLM_PROXY_ACCESS_TOKENS_FILE=str(file),
             LLM_PROXY_UPSTREAM_KEY=UPSTREAM_KEY,
+            LLM_PROXY_PROVIDERS_FILE=str(providers),
         ) as stack:
             yield House(stack, upstream, server.client, file)

@@ -19,8 +19,10 @@ import requests
 from tests import running
 from tests.integration.house import line_of
 from tests.integration.test_pipeline import batches_of
+from tests.providers.conftest import own_file
 from tests.running import Process, RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
+from tests.simulators import server as simulators
 
 CHAT = "/v1/chat/completions"
 #: Of the front, what shows how it goes. Whoever adds such a page adds it here.
@@ -41,7 +43,18 @@ class Scene:
     flower_url: str
     key: str  # what callers bring
     bad: str  # the same, refused by the upstream or by us
+    elsewhere: str  # what they bring to other providers
+    abroad: set[int]  # the statuses of that
     secrets: list[str] = field(repr=False)
+
+    def post_elsewhere(self, path: str, prompt: str, header: str = "") -> requests.Response:
+        """To another provider, the key in a header or, without one, in the query."""
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": prompt}]}
+        if path.startswith("/gemini/"):
+            body = {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
+        headers = {header: self.elsewhere} if header else {}
+        url = self.stack.url + path + ("" if header else f"?key={self.elsewhere}")
+        return requests.post(url, json=body, headers=headers, timeout=60)
 
     def post(self, key: str, prompt: str, model: str, **headers: str) -> requests.Response:
         body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
@@ -57,11 +70,14 @@ def secret(prefix: str = "sk-") -> str:
 @pytest.fixture(params=["a key of one's own", "an access token"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     variables: dict[str, Any] = {"LLM_PROXY_LOG_LEVEL": "DEBUG", "LLM_PROXY_REQUEST_DEADLINE_SECONDS": "40"}
-    key, bad, of_house = secret(), secret("sk-bad-"), secret()
+    key, bad, of_house, elsewhere = secret(), secret("sk-bad-"), secret(), secret()
     with contextlib.ExitStack() as opened:
         server = opened.enter_context(running.redis_server())
         upstream = opened.enter_context(serve(validate_delay=0.1, batch_delay=0.2, finalize_delay=0.1))
         directory = opened.enter_context(running.short_directory())
+        vendors = opened.enter_context(simulators.serve())
+        (directory / "providers.toml").write_text(own_file(vendors, "openai"))
+        variables["LLM_PROXY_PROVIDERS_FILE"] = str(directory / "providers.toml")
         if request.param == "an access token":
             (directory / "tokens").write_text(line_of(key, "caller", "requests_per_minute=100") + "\n")
             variables |= {
@@ -71,7 +87,9 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         stack = opened.enter_context(running.running_stack(server.url, upstream.url, **variables))
         flower, url = _flower(stack, directory)
         opened.callback(flower.kill)
-        yield Scene(stack, upstream, server.client, flower, url, key, bad, [key, bad, of_house, running.VAULT_KEY])
+        hidden = [key, bad, of_house, elsewhere, running.VAULT_KEY]
+        abroad = {401} if request.param == "an access token" else {200, 400, 404}
+        yield Scene(stack, upstream, server.client, flower, url, key, bad, elsewhere, abroad, hidden)
 
 
 def _flower(stack: Stack, directory: Path) -> tuple[Process, str]:
@@ -137,6 +155,19 @@ def look(scene: Scene, prompt: str) -> None:
     assert not any(found(each, logs) for each in (*scene.secrets, prompt))
 
 
+def elsewhere(prompt: str) -> list[tuple[str, ...]]:
+    """Calls to other providers: answered, refused, and relayed to where nothing is."""
+    generate = "/gemini/v1beta/models/m:generateContent"
+    return [
+        *(("/anthropic/v1/messages", text, "x-api-key") for text in (prompt, f"{prompt} fail-400")),
+        *((generate, text, header) for text in (prompt, f"{prompt} fail-400") for header in ("", "x-goog-api-key")),
+        ("/azure/openai/v1/chat/completions", prompt, "api-key"),
+        ("/gemini/v1beta/nothing", prompt),
+        ("/anthropic/v1/nothing", prompt, "x-api-key"),
+        ("/azure/nothing", prompt, "api-key"),
+    ]
+
+
 def malformed(scene: Scene) -> bytes:
     """The answer to a head whose broken line is the key."""
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {scene.key}\r\n\r\n".encode()
@@ -170,6 +201,9 @@ def test_no_key_no_token_and_no_prompt_is_found_anywhere_after_a_run_with_failur
         answers.append(scene.post(scene.key, "{" * 500, "x" * 100))
         bearer = {"Authorization": f"Bearer {scene.key}"}
         answers.append(requests.get(scene.stack.url + "/v1/models", headers=bearer, timeout=20))
+        abroad = list(pool.map(lambda case: scene.post_elsewhere(case[0], *case[1:]), elsewhere(prompt)))
+        assert {answer.status_code for answer in abroad} == scene.abroad
+        answers += abroad
         until(lambda: batches_of(scene.upstream, "held"), "it is at the upstream")
         look(scene, prompt)  # while something waits
         scene.upstream.finish()

@@ -128,6 +128,71 @@ def test_what_others_have_stored_under_the_shared_key_is_not_open_to_a_token(
     assert [call for call in house.upstream.log()[before:] if call["path"] != "/v1/models"] == []
 
 
+MESSAGES, GENERATE = "/anthropic/v1/messages", "/gemini/v1beta/models/m:generateContent"
+#: Where, and with which headers, a key is brought to the other providers; batched ones first.
+AT_OTHERS = [
+    (MESSAGES, {"x-api-key": "{}"}),
+    (MESSAGES, {"Authorization": "Bearer {}"}),
+    (GENERATE, {"x-goog-api-key": "{}"}),
+    (GENERATE + "?key={}", {}),
+    ("/gemini/v1beta/openai/chat/completions", {"Authorization": "Bearer {}"}),
+    ("/groq/openai/v1/chat/completions", {"Authorization": "Bearer {}"}),
+    ("/azure/openai/v1/chat/completions", {"api-key": "{}"}),
+    (MESSAGES + "?unknown=1", {"x-api-key": "{}"}),
+    ("/anthropic/v1/files", {"x-api-key": "{}"}),
+    ("/gemini/v1beta/files?key={}", {}),
+    ("/groq/openai/v1/models", {"Authorization": "Bearer {}"}),
+    ("/azure/v1/models", {"api-key": "{}"}),
+]
+
+
+def at_another(house: House, path: str, headers: dict[str, str], key: str) -> requests.Response:
+    return requests.post(
+        house.stack.url + path.format(key),
+        json={"model": "m", "messages": [], "contents": []},
+        headers={name: value.format(key) for name, value in headers.items()},
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(("path", "headers"), AT_OTHERS)
+def test_a_token_is_good_for_nothing_at_other_providers_and_goes_to_none(
+    house: House, path: str, headers: dict[str, str]
+) -> None:
+    house.write(line_of("t-abroad", "abroad", "relay=all"))
+    before = len(house.upstream.log())
+
+    answer = at_another(house, path, headers, "t-abroad")
+
+    assert answer.status_code == 403
+    assert "access token" in answer.json()["error"]["message"]
+    assert path.split("/")[1] in answer.json()["error"]["message"]
+    assert len(house.upstream.log()) == before
+
+
+@pytest.mark.parametrize(("path", "headers"), AT_OTHERS)
+@pytest.mark.parametrize("key", ["sk-of-ones-own", UPSTREAM_KEY])
+def test_without_a_token_nobody_gets_to_other_providers_either(
+    house: House, path: str, headers: dict[str, str], key: str
+) -> None:
+    before = len(house.upstream.log())
+
+    assert at_another(house, path, headers, key).status_code == 401
+    assert at_another(house, path.partition("?")[0], {}, key).status_code == 401
+    assert len(house.upstream.log()) == before
+
+
+def test_a_token_that_stands_in_the_headers_of_other_providers_too_is_sent_in_none(house: House) -> None:
+    house.write(line_of("t-twice", "twice", "relay=all"))
+    names = ("Authorization", "x-api-key", "api-key", "X-Goog-Api-Key")
+    echoed = requests.get(
+        f"{house.stack.url}/v1/echo/headers", headers=dict.fromkeys(names, "Bearer t-twice"), timeout=30
+    )
+
+    assert echoed.status_code == 200
+    assert b"t-twice" not in echoed.content
+
+
 @pytest.mark.parametrize("header", ["OpenAI-Organization", "openai-project"])
 def test_a_token_cannot_choose_another_account_of_the_shared_key(house: House, header: str) -> None:
     house.write(line_of("t-account", "account"))

@@ -78,6 +78,43 @@ def test_an_unknown_price_is_said_and_not_guessed() -> None:
     assert rows == {"gpt-6-luna": True, "mine": False}
 
 
+def test_other_providers_have_rows_of_their_own_with_the_model_that_answered() -> None:
+    claude = luna(provider="anthropic", endpoint="/v1/messages", model="")
+    said = {"type": "message", "usage": {"input_tokens": 900, "cache_read_input_tokens": 100, "output_tokens": 200}}
+    known = json.dumps({**said, "model": "claude-haiku-4-5"}).encode()
+    unknown = json.dumps({**said, "model": "claude\tof my own"}).encode()
+    asked = [make_request(group=claude, fingerprint=f"{n:x}") for n in range(3)]
+    accept(*asked)
+    batch_id = batches.claim(claude.id)
+    assert batch_id
+    bodies = (known, known, unknown)
+    settle.settle((each.id, batch_id, answer(body=body)) for each, body in zip(asked, bodies, strict=True))
+    gemini = luna(provider="gemini", endpoint="generateContent", model="gemini-2.5-flash")
+    counts = {"promptTokenCount": 1000, "candidatesTokenCount": 150, "thoughtsTokenCount": 50}
+    settle_one(gemini, answer(body=json.dumps({"usageMetadata": counts}).encode()))
+
+    refused = make_request(group=claude, fingerprint="f")
+    accept(refused)
+    assert [group["model"] for group in overview.read()["queued"]["by_group"]] == ["anthropic"]
+    other_id = batches.claim(claude.id)
+    assert other_id
+    assert {batch["model"] for batch in overview.read()["in_flight"]["by_batch"]} == {"anthropic", "gemini-2.5-flash"}
+    settle.settle([(refused.id, other_id, answer(status=400, body=b'{"error":{"type":"invalid_request_error"}}'))])
+    assert overview.read()["failures"][0]["model"] == "anthropic"
+
+    rows = {row["model"]: row for row in overview.usage_by("model")}
+
+    assert rows.keys() == {"claude-haiku-4-5", "claude\tof my own", "gemini-2.5-flash"}
+    assert rows["claude-haiku-4-5"]["requests"] == 2
+    assert rows["claude-haiku-4-5"]["provider"] == "anthropic"
+    assert rows["claude-haiku-4-5"]["cost_usd"] == pytest.approx(2 * (900 * 0.5e-6 + 100 * 0.05e-6 + 200 * 2.5e-6))
+    assert rows["claude\tof my own"]["price_known"] is False
+    assert rows["claude\tof my own"]["provider"] == "anthropic"
+    assert rows["gemini-2.5-flash"]["output_tokens"] == 200
+    assert rows["gemini-2.5-flash"]["reasoning_tokens"] == 50
+    assert rows["gemini-2.5-flash"]["provider"] == "google"
+
+
 def test_usage_by_credential_shows_a_label_that_is_not_the_reference() -> None:
     settle_one(luna(), answer())
     settle_one(luna(credential="d" * 24), answer())

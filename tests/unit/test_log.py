@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import pytest
+from gunicorn.workers.ggevent import GeventWorker
 
-from tasks import log
+from tasks import celery, log
+from web.worker import FrontWorker
 
 ID = "0123456789abcdef" * 2
 
@@ -50,3 +53,30 @@ def test_whatever_is_said_stays_one_line(kind: str) -> None:
 
 def test_what_has_no_id_has_no_such_field() -> None:
     assert line("text", "worker ready.").startswith("time=")
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.ERROR])
+def test_addresses_of_uploads_are_not_logged(level: int) -> None:
+    root, quiet = logging.Logger("root", level), logging.getLogger("urllib3")
+    before = quiet.level
+    try:
+        celery._logging(root)
+        assert not quiet.isEnabledFor(logging.DEBUG)
+        assert quiet.level >= level
+    finally:
+        quiet.setLevel(before)
+
+
+def test_a_defect_is_logged_without_the_query_which_may_hold_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked:
+        method, uri = "POST", "/gemini/v1beta/models/m:generateContent?key=secret"
+
+    said: list[str] = []
+    monkeypatch.setattr(
+        GeventWorker, "handle_error", lambda _, req, client, addr, exc: said.append(f"{req.method} {req.uri}")
+    )
+    worker: Any = FrontWorker.__new__(FrontWorker)
+
+    worker.handle_error(Asked(), None, ("", 0), KeyError("x"))
+
+    assert said == ["POST /gemini/v1beta/models/m:generateContent"]

@@ -8,6 +8,7 @@ import pytest
 
 from tasks import prices
 from tasks.prices import Rates
+from tasks.settings import Settings
 
 HOST, CHAT, EMBEDDINGS = "api.openai.com", "/v1/chat/completions", "/v1/embeddings"
 DAY = date(2026, 11, 20)
@@ -45,6 +46,38 @@ def test_a_known_price(model: str, endpoint: str, tier: str, paid: Rates, standa
 )
 def test_what_nobody_has_published_is_unknown(host: str, model: str, tier: str, day: date) -> None:
     assert prices.find(host, model, CHAT, tier, day) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "endpoint", "paid", "whose"),
+    [
+        ("anthropic", "claude-haiku-4-5-20251001", "/v1/messages", Rates(0.5, 0.05, 2.5), "anthropic"),
+        ("gemini", "gemini-2.5-flash", "generateContent", Rates(0.15, 0.03, 1.25), "google"),
+        ("mistral", "mistral-embed", EMBEDDINGS, Rates(0.05, 0.05, 0.05), "mistral"),
+    ],
+)
+def test_another_provider_has_its_own_prices(
+    monkeypatch: pytest.MonkeyPatch, provider: str, model: str, endpoint: str, paid: Rates, whose: str
+) -> None:
+    monkeypatch.setattr(prices, "settings", lambda: Settings(prices="openai"))  # says nothing of other providers
+    price = prices.find(provider, model, endpoint, "batch", DAY)
+
+    assert price is not None
+    assert (price.paid, price.provider) == (paid, whose)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "endpoint"),
+    [
+        ("anthropic", "gpt-6-luna", CHAT),
+        ("anthropic", "", "/v1/messages"),
+        ("gemini", "gemini-embedding-001", "embedContent"),  # no batch price is in the list
+        ("gemini-openai", "gemini-embedding-001", EMBEDDINGS),
+        ("azure", "gpt-6-luna", CHAT),  # it is closed, and a deployment may be called anything
+    ],
+)
+def test_what_no_list_has_of_another_provider_is_unknown(provider: str, model: str, endpoint: str) -> None:
+    assert prices.find(provider, model, endpoint, "batch", DAY) is None
 
 
 def test_cached_tokens_are_part_of_the_input() -> None:

@@ -11,7 +11,8 @@ from tasks.accept import _entry
 from tasks.access import Token
 from tasks.errors import UpstreamRefused
 from tasks.models import Allowance, Group, Reply, Request
-from tasks.providers.openai import OpenAI
+from tasks.providers import catalogue, registry
+from tasks.providers.account import Account
 from tasks.settings import Settings
 from web.parsing import parse
 from web.tokens import Caller
@@ -29,7 +30,8 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         Settings(vault_keys=(KEY,), redis_url=f"redis://:{KEY}@x", upstream_key=KEY, access_tokens_file="f"),
         Caller(credential=KEY, allowance=Allowance(label="l")),
         Token(digest=KEY, allowance=Allowance(label="l")),
-        OpenAI(group),
+        *(registry.DIALECTS[each.dialect](group, each) for each in catalogue.build(Settings()).values()),
+        *(Account(group, each) for each in catalogue.build(Settings()).values()),
         group,
         request,
         _entry(request, KEY),

@@ -51,6 +51,55 @@ def test_tokens_are_read_whatever_the_endpoint_calls_them(said: Any, read: Usage
     assert usage.read(reply({"id": "x", "usage": said}))[0] == read
 
 
+CLAUDE = {
+    "input_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30, "output_tokens": 40,
+    "service_tier": "batch",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (CLAUDE, Usage(100, 60, 40, 0, "claude-x")),
+        ({"input_tokens": 10, "output_tokens": 4}, Usage(10, 0, 4, 0, "claude-x")),
+        ({**CLAUDE, "cache_read_input_tokens": None}, Usage(40, 0, 40, 0, "claude-x")),
+        ({**CLAUDE, "cache_read_input_tokens": "many"}, Usage(40, 0, 40, 0, "claude-x")),
+        ({**CLAUDE, "cache_read_input_tokens": -60}, Usage(40, 0, 40, 0, "claude-x")),
+        ({**CLAUDE, "output_tokens": 2**70}, Usage(100, 60, 0, 0, "claude-x")),
+        (None, None),
+    ],
+)
+def test_a_messages_cache_is_part_of_its_input_and_it_says_who_answered(said: Any, read: Usage | None) -> None:
+    assert usage.read(reply({"type": "message", "model": "claude-x", "usage": said})) == (read, "batch")
+
+
+def test_the_name_of_who_answered_is_short_or_none() -> None:
+    for model, named in (("x" * 1000, "x" * 100), (7, ""), (None, "")):
+        found = usage.read(reply({"type": "message", "model": model, "usage": CLAUDE}))[0]
+        assert found is not None
+        assert found.model == named
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (
+            {
+                "promptTokenCount": 90, "toolUsePromptTokenCount": 10, "cachedContentTokenCount": 60,
+                "candidatesTokenCount": 15, "thoughtsTokenCount": 25, "totalTokenCount": 140,
+            },
+            Usage(100, 60, 40, 25),
+        ),
+        ({"promptTokenCount": 8}, Usage(8)),
+        ({"promptTokenCount": "8", "candidatesTokenCount": -1}, Usage()),
+        ([], None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_tokens_of_gemini_are_read_with_thoughts_as_output(said: Any, read: Usage | None) -> None:
+    assert usage.read(reply({"candidates": [], "usageMetadata": said})) == (read, "batch")
+
+
 @pytest.mark.parametrize(
     ("lane", "service_tier", "tier"),
     [
@@ -80,6 +129,8 @@ def test_an_error_has_no_usage_and_a_success_no_reason() -> None:
         ({"code": None, "type": "invalid_request_error"}, "invalid_request_error"),
         ({"code": "a sentence that quotes a secret"}, "http_400"),
         ("secret", "http_400"),
+        ({"type": "overloaded_error", "message": "secret"}, "overloaded_error"),
+        ({"code": 400, "status": "INVALID_ARGUMENT", "message": "secret"}, "INVALID_ARGUMENT"),
     ],
 )
 def test_a_reason_is_a_code_and_never_a_sentence(error: Any, reason: str) -> None:

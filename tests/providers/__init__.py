@@ -1,0 +1,1 @@
+"""Every shipped provider against a simulator of its wire format: see tests/simulators."""
