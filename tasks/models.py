@@ -87,7 +87,7 @@ class Group:
         parts = [self.credential, self.endpoint, self.model, self.organization, self.project]
         if self.max_wait_seconds:
             parts.append(f"{self.max_wait_seconds:g}")
-        if self.provider != "openai":  # groups from before there were others keep their ids
+        if self.provider != "openai" or self.extra:  # groups from before there were others keep their ids
             parts += [f"provider {self.provider}", self.extra]
         return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 

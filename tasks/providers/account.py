@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 import requests
@@ -49,6 +49,7 @@ class Account:
         extra = msgspec.json.decode(group.extra, type=Extra) if group.extra else Extra()
         self.provider = provider
         self.root = extra.root or provider.root
+        self.model = quote(group.model, safe="")  # as a path has it: what a caller calls a model adds nothing to it
         self.key = vault.open_sealed(group.credential)
         self.headers = {**auth_headers(self.key), **extra.headers}
         if group.organization:
@@ -107,7 +108,7 @@ class Account:
         try:
             with http.call(
                 "POST",
-                self.provider.operation(group.endpoint, group.model, self.root) + self._query,
+                self.provider.operation(group.endpoint, self.model, self.root) + self._query,
                 base=self.provider.base_url,
                 headers={**self.headers, "Content-Type": "application/json"},
                 data=body,

@@ -118,7 +118,7 @@ class Gemini:
 
     @property
     def _creation(self) -> str:
-        return f"/models/{self._group.model}:{CREATE[self._group.endpoint]}"
+        return f"/models/{self._account.model}:{CREATE[self._group.endpoint]}"
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
         """The batch as it is now."""
@@ -206,8 +206,7 @@ def _error(raw: msgspec.Raw) -> Response:
     """A google.rpc.Status as the error that a call would have been answered with."""
     status = msgspec.json.decode(raw)
     status = status if isinstance(status, dict) else {"message": str(status)}
-    code = status.get("code")
-    code = _http_status(code)
+    code = _http_status(status.get("code"))
     error = {**status, "code": code, "status": status.get("status") or google_status(code)}
     return Response(code, None, msgspec.Raw(msgspec.json.encode({"error": error})))
 

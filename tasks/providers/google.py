@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 import requests
 
@@ -60,8 +61,8 @@ class Files:
         about = {"file": {"displayName": display_name(batch), "mimeType": MIME}}
         with self._call("POST", f"/upload{self._version}/files", headers=start, json=about) as response:
             url = response.headers.get("X-Goog-Upload-URL", "")
-        if not url.startswith(("http://", "https://")):
-            raise UpstreamTrouble("the upload was given no address", in_doubt=False)
+        if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
+            raise UpstreamTrouble("the upload was given no address of this provider", in_doubt=False)
         finish = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize"}
         # The address is a key of its own: ours is not sent, and errors do not name it.
         with http.call("POST", "", base=url, headers=finish, data=form, deadline_seconds=TRANSFER_SECONDS) as response:

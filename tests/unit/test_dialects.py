@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,11 +18,12 @@ from tasks import batches, connections, vault
 from tasks.batches import Batch
 from tasks.errors import UpstreamRefused, UpstreamTrouble
 from tasks.models import BatchState, Group, new_id
-from tasks.providers import anthropic, gemini
-from tasks.providers.account import Extra, auth_headers, unix_seconds
+from tasks.providers import anthropic, gemini, google
+from tasks.providers.account import Account, Extra, auth_headers, unix_seconds
 from tasks.providers.catalogue import build
 from tasks.settings import Settings
 from tests.providers.conftest import own_file
+from tests.relay.raw_upstream import Call, RawUpstream
 from tests.running import until
 from tests.simulators.server import Vendors, serve
 from tests.simulators.vendor import End
@@ -120,6 +124,33 @@ def test_what_is_no_result_is_said_to_be_none(claude: Any, text: bytes) -> None:
 def test_a_refused_call_is_a_refusal(claude: Any) -> None:
     with pytest.raises(UpstreamRefused):
         claude[0].retrieve("msgbatch_none")
+
+
+def test_an_upload_goes_to_no_other_host_than_the_providers(vendors: Vendors) -> None:
+    def elsewhere(call: Call) -> None:
+        call.read()
+        call.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Goog-Upload-URL: %s/upload\r\n\r\n" % vendors.url.encode()
+        )
+
+    upstream = RawUpstream()
+    upstream.handler = elsewhere
+    group = Group(credential="c", endpoint="e", model="m")
+    batch = Batch(id=new_id(), state=BatchState.UPLOADING, group=group, count=1, claimed=1)
+    with contextlib.closing(upstream), pytest.raises(UpstreamTrouble, match="no address of this provider"):
+        google.Files(upstream.url, {"x-goog-api-key": "k"}, "/v1beta").upload(io.BytesIO(b"{}"), batch)
+
+
+@pytest.mark.parametrize("model", ["x?key=y", "../files", "a/b#c"])
+def test_a_models_name_adds_nothing_to_a_path(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    monkeypatch.setattr(vault, "open_sealed", lambda _: "x-goog-api-key\nk")
+    group = Group(credential="c", endpoint="generateContent", model=model, provider="gemini")
+    account = Account(group, build(Settings())["gemini"])
+
+    path = account.provider.operation(group.endpoint, account.model, account.root)
+
+    assert re.fullmatch(r"/v1beta/models/[\w.%-]+:generateContent", path)
+    assert unquote(path) == f"/v1beta/models/{model}:generateContent"
 
 
 @pytest.fixture
