@@ -18,7 +18,7 @@ from tasks import jsonl, outcomes
 from tasks.errors import InvalidRequest, UpstreamTrouble
 from tasks.models import Reply
 from tasks.providers.catalogue import ENDPOINTS
-from tests.fuzz import json_texts
+from tests.fuzz import dialects, json_texts
 from web import parsing, replies, sse
 from web.incoming import IncomingRequest
 
@@ -244,4 +244,7 @@ PURE: Final[dict[str, tuple[Target, dict[str, st.SearchStrategy[Any]]]]] = {
     "head": (head, HEAD),
     "file": (file, FILE),
     "answer": (answer, ANSWER),
+    "dialects' bodies": (dialects.body, dialects.BODY),
+    "dialects' answers": (dialects.answer, dialects.ANSWER),
+    "dialects' results": (dialects.results, dialects.RESULTS),
 }
