@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots dist package lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,12 @@ bench: $(VENV)/dev  ## how fast, how small (RUNS=5, ONLY="1000 20000", OUTPUT=fi
 fuzz: $(VENV)/dev .fuzz/ready  ## ten minutes of random input for each parser and endpoint of ours (SECONDS=…, SEED=…)
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 	  --schemathesis "$(CURDIR)/.fuzz/bin/schemathesis"
+
+dist: $(VENV)/dev  ## sdist and wheel of the last commit in dist/, the same bytes each time
+	@$(BIN)/python .ci/package.py dist
+
+package: $(VENV)/dev  ## install the wheel for each of PYTHONS="python3.11 …" and start it from an empty directory
+	@PYTHONS="$(or $(PYTHONS),$(PYTHON))" $(BIN)/python -m pytest tests/system/long_package.py
 
 lint: $(VENV)/dev  ## ruff, mypy, bandit, hadolint, pip-audit
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/hadolint Dockerfile

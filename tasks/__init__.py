@@ -7,3 +7,5 @@
 `celery -A tasks` finds the app in `tasks/celery.py`. The front uses this package without Celery:
 gunicorn must patch the standard library before anything heavy is imported.
 """
+
+__version__ = "0.1.0"

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify
 
+from tasks import __version__
 from web import webhooks
 
 bp = Blueprint("openapi", __name__)
@@ -99,7 +100,7 @@ PATHS: Final[dict[str, Any]] = {
 }
 DOCUMENT: Final[dict[str, Any]] = {
     "openapi": "3.1.0",
-    "info": {"title": "llm-proxy: endpoints of its own", "version": "1"},
+    "info": {"title": "llm-proxy: endpoints of its own", "version": __version__},
     "paths": PATHS,
     "components": {"schemas": {"Error": ERROR}},
 }

@@ -5,21 +5,36 @@ It speaks to Redis directly, with the settings of the stack, and needs no runnin
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import redis
 import typer
 
+from tasks import __version__
 from tasks.cli import change, doctor, run, show
 from tasks.errors import SettingsError, StoreUnavailable
 
 app = typer.Typer(
     name="llm-proxy",
-    help="The half-price lane for LLM traffic.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for module in (run, show, change, doctor):
     module.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llm-proxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def llm_proxy(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """The half-price lane for LLM traffic."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import requests
 import typer
 from rich.markup import escape
 
-from tasks import alerts, connections, overview, vault
+from tasks import __version__, alerts, connections, overview, vault
 from tasks.cli import output
 from tasks.cli.output import AsJson
 from tasks.errors import LlmProxyError, SettingsError
@@ -69,9 +69,10 @@ def examine() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    found = f"llm-proxy {__version__}, Python {platform.python_version()}, {packages}"
     ok = sys.version_info >= (3, 11)
-    yield Finding("versions", ok, f"Python {platform.python_version()}, {found}", "install Python 3.11 or newer")
+    yield Finding("versions", ok, found, "install Python 3.11 or newer")
 
 
 def _files() -> Iterator[Finding]:
