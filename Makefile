@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above: is PyPI, or PIP_INDEX_URL, within reach?" >&2; exit 1
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots dist package lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +40,9 @@ fuzz: $(VENV)/dev .fuzz/ready  ## ten minutes of random input for each parser an
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 	  --schemathesis "$(CURDIR)/.fuzz/bin/schemathesis"
 
+fresh: $(VENV)/dev  ## README's first commands in a fresh clone with an empty home, to the first answer, timed
+	@$(BIN)/python -m pytest -s tests/system/long_clone.py
+
 dist: $(VENV)/dev  ## sdist and wheel of the last commit in dist/, the same bytes each time
 	@$(BIN)/python .ci/package.py dist
 
@@ -64,17 +68,19 @@ clean:  ## remove the virtual environment and caches, never data
 	rm -rf $(VENV) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(VENV)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "llm-proxy: there is no $(PYTHON) here: install Python 3.11 or newer, or set PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit("llm-proxy: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "llm-proxy: setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { echo "llm-proxy: the module venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/runtime: requirements.txt | $(VENV)/python
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt || { $(NOT_INSTALLED); }
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt | $(VENV)/python
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt || { $(NOT_INSTALLED); }
 	@touch $@ $(VENV)/runtime
 
 # It brings two score of packages, web frameworks among them, that nothing else here needs.

@@ -1,8 +1,16 @@
 """Celery's configuration: the pipeline's queues, routes and clock on one page."""
 
+import sys
+
 from kombu.transport import TRANSPORT_ALIASES
 
+from tasks.errors import SettingsError
 from tasks.settings import settings
+
+try:
+    settings()
+except SettingsError as wrong:
+    sys.exit(f"llm-proxy: {wrong}")  # one sentence; Celery would show where the code was
 
 # By name: Celery reads this file before gevent has patched what redis-py imports.
 TRANSPORT_ALIASES.update(redis="tasks.transport:Transport", rediss="tasks.transport:Transport")

@@ -30,7 +30,10 @@ def check_at_start() -> None:
     try:
         info: dict[str, Any] = connections.client().info()
     except redis.RedisError as error:
-        logger.warning("Redis is away (%s): requests are answered 503 until it is there", type(error).__name__)
+        logger.warning(
+            "Redis is away (%s): requests are answered 503 until it is there; start it, or mend REDIS_URL",
+            type(error).__name__,
+        )
         return
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":

@@ -7,6 +7,7 @@ with the prefix that is not a setting is refused: a typo must not silently mean 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import os
@@ -196,7 +197,9 @@ class Settings:
         secrets = {f"{name}_FILE" for name, f in known.items() if f.metadata["secret"]}
         for name in environ:
             if name.startswith(PREFIX) and name not in known and name not in secrets:
-                raise SettingsError(f"{name} is not a setting of llm-proxy; see the table in README.md")
+                close = difflib.get_close_matches(name, [*known, *secrets], 1)
+                hint = f"did you mean {close[0]}? See" if close else "see"
+                raise SettingsError(f"{name} is not a setting of llm-proxy: {hint} the table in README.md")
         return cls(**values)
 
     @property
@@ -285,13 +288,8 @@ def _flag(text: str) -> bool:
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": _flag,
-    "str": str,
-    "Path": Path,
-    "tuple[str, ...]": _words,
-}
+    "int": int, "float": float, "bool": _flag, "str": str, "Path": Path, "tuple[str, ...]": _words,
+}  # fmt: skip
 
 
 @functools.cache

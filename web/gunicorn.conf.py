@@ -4,6 +4,7 @@ import contextlib
 import math
 import resource
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from gunicorn import systemd
 from gunicorn.sock import create_sockets
 
 from tasks import log
+from tasks.errors import SettingsError
 from tasks.settings import settings
 from web import access_log
 
-_settings = settings()
+try:
+    _settings = settings()
+except SettingsError as wrong:
+    sys.exit(f"llm-proxy: {wrong}")  # one sentence; gunicorn would show where the code was
 
 # Each held client is an open file, and the usual soft limit is 1,024.
 _hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

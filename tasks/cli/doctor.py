@@ -147,8 +147,10 @@ def _pipeline() -> Iterator[Finding]:
 
 def _upstream() -> Iterator[Finding]:
     url = f"{settings().upstream}/v1/models"
+    key = settings().upstream_key
+    headers = {"Authorization": settings().upstream_authorization} if key else {}
     try:
-        answer = requests.get(url, timeout=10)
+        answer = requests.get(url, headers=headers, timeout=10)
     except requests.RequestException as error:
         yield Finding(
             "upstream", False, f"{url}: {type(error).__name__}", "check LLM_PROXY_UPSTREAM, DNS and the firewall"
@@ -158,6 +160,9 @@ def _upstream() -> Iterator[Finding]:
     yield Finding(
         "upstream", answer.status_code < 500, f"{url} answers {answer.status_code}", "wait, or see its status page"
     )
+    if key:
+        mend = "set LLM_PROXY_UPSTREAM_KEY to a key that it accepts"
+        yield Finding("upstream's key", answer.ok, f"the upstream answers {answer.status_code} to it", mend)
     if answer.headers.get("Date"):
         apart = abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
         yield Finding("our clock", apart < CLOCK_SECONDS, f"{apart:.0f} s from the upstream's", "run NTP")

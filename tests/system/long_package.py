@@ -1,4 +1,4 @@
-"""The package as a user gets it: installed into an empty environment, started from an empty directory with an empty home.
+"""The package as users get it: installed into an empty environment, started in an empty directory, with an empty home.
 
 `make package` runs it, for each of PYTHONS. It takes minutes: pip fetches everything anew.
 """
