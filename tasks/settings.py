@@ -197,7 +197,7 @@ class Settings:
         secrets = {f"{name}_FILE" for name, f in known.items() if f.metadata["secret"]}
         for name in environ:
             if name.startswith(PREFIX) and name not in known and name not in secrets:
-                close = difflib.get_close_matches(name, [*known, *secrets], 1)
+                close = difflib.get_close_matches(name, [*known, *secrets], 1, 0.8)
                 hint = f"did you mean {close[0]}? See" if close else "see"
                 raise SettingsError(f"{name} is not a setting of llm-proxy: {hint} the table in README.md")
         return cls(**values)

@@ -48,6 +48,27 @@ def test_a_misspelt_setting_is_refused() -> None:
         Settings.from_env({"LLM_PROXY_MAX_HOLD": "4"})
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LLM_PROXY_MAX_HOLD_SECOND", "did you mean LLM_PROXY_MAX_HOLD_SECONDS?"),
+        ("LLM_PROXY_VAULT_KEY_FILE", "did you mean LLM_PROXY_VAULT_KEYS_FILE?"),
+        ("LLM_PROXY_XYZ", "see the table in README.md"),
+    ],
+)
+def test_a_misspelt_setting_is_told_from_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({name: "4"})
+
+    assert str(caught.value).startswith(f"{name} is not a setting of llm-proxy: {meant}")
+
+
+@pytest.mark.parametrize("name", ["LLM_PROXY_UPSTREAM_KEY", "LLM_PROXY_ACCESS_TOKENS_FILE"])
+def test_half_of_a_pair_is_refused_with_its_other_half(name: str) -> None:
+    with pytest.raises(SettingsError, match="ACCESS_TOKENS_FILE must be set together with LLM_PROXY_UPSTREAM_KEY"):
+        Settings.from_env({name: "x"})
+
+
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("one,two\n")
     settings = Settings.from_env({"LLM_PROXY_VAULT_KEYS_FILE": str(tmp_path / "keys")})
