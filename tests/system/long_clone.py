@@ -54,11 +54,11 @@ def started(clone: Path, script: str, variables: dict[str, str]) -> Iterator[Pro
     process = Process(script, popen, log)
     try:
         yield process
+        assert "Traceback" not in process.text()
         os.killpg(popen.pid, signal.SIGINT)
         popen.wait(40)
     finally:
         process.kill()
-    assert "Traceback" not in process.text()
 
 
 def first_answer(clone: Path, script: str, upstream: Simulator) -> None:
