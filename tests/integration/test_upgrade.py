@@ -19,12 +19,15 @@ from tasks import batches, leases, settings, store, sync
 from tasks.errors import NotOurTurn
 from tasks.models import BatchState, Lane
 from tests import running
+from tests.ground import HASTY_APP, HASTY_WSGI
 from tests.integration.test_store import GROUP, accept, make_request
 from tests.rolling.record import API_KEY, MODELS, VAULT_KEY, ask
 from tests.running import until
 from tests.simulator.server import Simulator
 
 RECORDS = Path(__file__).with_name("records_8241f40.txt")
+#: So long ago that nobody is waited for.
+AGO_MS = 30_000
 NEWER = str(store.FORMAT + 1)
 
 
@@ -45,7 +48,7 @@ def upstream_has(upstream: Simulator, lines: list[str]) -> dict[str, Any]:
 
 
 def restore(redis: Any, upstream: Simulator, now_ms: int) -> None:
-    """Put the old version's records into Redis as if it had been killed just now."""
+    """Put the old version's records into Redis as if it had been killed at this time."""
     first, *entries = RECORDS.read_text().splitlines()
     head, text = json.loads(first), "\n".join(entries)
     records = [json.loads(entry) for entry in entries]
@@ -81,9 +84,11 @@ def restore(redis: Any, upstream: Simulator, now_ms: int) -> None:
 def test_what_the_version_before_left_is_finished_and_nothing_is_paid_twice(own_upstream: Simulator) -> None:
     with running.redis_server() as server:
         seconds, micros = server.client.time()
-        restore(server.client, own_upstream, seconds * 1000 + micros // 1000)
+        restore(server.client, own_upstream, seconds * 1000 + micros // 1000 - AGO_MS)
         with (
-            running.running_stack(server.url, own_upstream.url, LLM_PROXY_VAULT_KEYS=VAULT_KEY) as stack,
+            running.running_stack(
+                server.url, own_upstream.url, app=HASTY_APP, wsgi=HASTY_WSGI, LLM_PROXY_VAULT_KEYS=VAULT_KEY
+            ) as stack,
             concurrent.futures.ThreadPoolExecutor(sum(MODELS.values())) as pool,
         ):
             # Its clients were cut, and come again.
