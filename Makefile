@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above: is PyPI, or PIP_INDEX_URL, within reach?" >&2; exit 1
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=b
 
 soak: $(VENV)/dev  ## 100,000 requests, then what stays in Redis
 	@$(BIN)/python -m tests.soak
+
+rolling: $(VENV)/dev  ## two versions side by side on one Redis, upgraded and taken back under load (OLD=commit)
+	@$(BIN)/python -m tests.rolling $(or $(OLD),HEAD~1)
+
+image: $(VENV)/dev  ## the Dockerfile's steps in a clean Debian tree, each process started in it (root, debootstrap)
+	@$(BIN)/python -m tests.image $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SHARE),--share $(SHARE))
 
 screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state

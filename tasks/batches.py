@@ -176,7 +176,9 @@ def claim(group_id: str) -> str | None:
         PROBES,
         _limits(),
     )
-    return batch_id if count else None
+    if count < 0:
+        store.say_newer("group", group_id)
+    return batch_id if count > 0 else None
 
 
 def _limits() -> str:
@@ -229,5 +231,5 @@ def encode_refusal(reply: Reply) -> str:
 
 def decode_refusal(text: str) -> Reply:
     """The reply in a record."""
-    status, headers, body, outcome = msgspec.json.decode(text)
+    status, headers, body, outcome, *_ = msgspec.json.decode(text)
     return Reply(status=status, headers=headers, body=base64.b64decode(body), outcome=Outcome(outcome))

@@ -108,6 +108,8 @@ def lease(batch_id: str, *states: BatchState, early: bool = False) -> Iterator[L
     length = int(LEASE_SECONDS * 1000)
     flat = store.run("lease", batch_id, token, length, int(early), *states)
     if len(flat) < 2:
+        if flat == [b"newer"]:
+            store.say_newer("batch", batch_id)
         raise NotOurTurn(flat[0].decode() if flat else "held")
     with renewing(lambda: len(store.run("lease", batch_id, token, length, 0)) > 1):
         yield Lease(batches.from_record(batch_id, flat), token)

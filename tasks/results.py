@@ -177,7 +177,7 @@ class Results:
             self._look_for_all()
         for entry_id, values in entries:
             self._last_id = entry_id.decode()
-            for part in values[b"ids"].decode().split():
+            for part in values.get(b"ids", b"").decode().split():
                 request_id, _, size = part.partition(":")
                 if waiters := self._waiters.get(request_id):
                     self._ready.setdefault(waiters[0].caller, deque()).append((request_id, int(size)))

@@ -45,12 +45,16 @@ Redis' own clock in milliseconds. Keys (prefix `lp:`):
 
 Celery's own: `celery-task-meta-<id>` holds a reply in Celery's result format, `batch.<group id>`,
 `sync` and `collect` are queues.
+
+Two versions may share one Redis: `group:` and `batch:` carry a `format`, see FORMAT; a request is read as its group
+says. Readers pass over fields that they do not know, and do without those that an older version did not write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +65,13 @@ from redis.commands.core import Script
 from tasks import connections
 from tasks.errors import StoreUnavailable
 
+logger = logging.getLogger(__name__)
+
 PREFIX: Final = "lp:"
+#: Version of group and batch records, as `format` in each; one without it is 1. It is raised when a process that
+#: does not know better would misread a record, not for a field that it may ignore. What is newer is left alone.
+#: 2: other providers than OpenAI.
+FORMAT: Final = 2
 RESULT_PREFIX: Final = "celery-task-meta-"
 #: What may still be asked for after a batch is done.
 RETENTION_SECONDS: Final = 7 * 86_400
@@ -78,7 +88,8 @@ LUA_DIR: Final = Path(__file__).parent / "lua"
 
 @functools.cache
 def _script(name: str) -> Script:
-    script: Script = connections.client().register_script((LUA_DIR / f"{name}.lua").read_bytes())
+    source = (LUA_DIR / f"{name}.lua").read_text().replace("FORMAT", str(FORMAT))
+    script: Script = connections.client().register_script(source)
     return script
 
 
@@ -124,6 +135,16 @@ def tick(name: str) -> None:
     """Note that a clock's task runs; nothing depends on it but what people see."""
     with contextlib.suppress(StoreUnavailable):
         run("tick", name)
+
+
+@functools.lru_cache(maxsize=1000)
+def say_newer(what: str, record_id: str) -> None:
+    """Say once that something waits for a process of a newer version."""
+    logger.error(
+        "%s: this %s was written by a newer version than this process, and is left to processes of that one",
+        record_id,
+        what,
+    )
 
 
 def now_ms() -> int:

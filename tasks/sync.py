@@ -36,7 +36,9 @@ def send(request_id: str) -> float | None:
     length = int(leases.LEASE_SECONDS * 1000)
     most = settings().sync_concurrency
     taken = store.run("run", request_id, token, length, "take", most)
-    if not taken:
+    if len(taken) < 2:
+        if taken:
+            store.say_newer("request", request_id)
         raise NotOurTurn
     failures, lane, accepted, *parts = (part.decode() for part in taken)
     names = ("credential", "endpoint", "model", "organization", "project", "provider", "extra")

@@ -112,14 +112,16 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-def start(name: str, command: list[str], variables: Mapping[str, str], log_dir: Path) -> Process:
-    """Start a command of the project in the checkout."""
+def start(
+    name: str, command: list[str], variables: Mapping[str, str], log_dir: Path, directory: Path = ROOT
+) -> Process:
+    """Start a command of the project in the checkout, or in another tree."""
     log = log_dir / f"{name}.log"
     offset = len(log.read_text(errors="replace")) if log.exists() else 0
     with log.open("ab") as output:
         popen = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=directory,
             env=environment(**variables),
             stdout=output,
             stderr=subprocess.STDOUT,

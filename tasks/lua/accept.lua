@@ -62,7 +62,11 @@ local function open_group(id)
       'organization', ARGV[h + 5], 'project', ARGV[h + 6], 'max_wait', ARGV[h + 7],
       'provider', ARGV[h + 8], 'extra', ARGV[h + 9])
     redis.call('EXPIRE', key, lifetime)
-    local unbatchable = tonumber(redis.call('HGET', key, 'unbatchable_until') or 0) > now
+    local g = redis.call('HMGET', key, 'unbatchable_until', 'format')
+    if tonumber(g[2] or 1) < FORMAT then
+      redis.call('HSET', key, 'format', FORMAT)
+    end
+    local unbatchable = tonumber(g[1] or 0) > now
     diverted[id] = unbatchable and ARGV[8] == 'sync'
   end
 end

@@ -8,7 +8,8 @@
 --       time within which the next step must begin (ms), age (ms) at which a request is not submitted any more,
 --       most batches of a credential, within this time (ms), batches that may be under validation at once,
 --       lower limits of single providers as JSON: name -> [requests, bytes].
--- Returns how many requests the batch has; 0: the group stays open, or is empty and forgotten.
+-- Returns how many requests the batch has; 0: the group stays open, or is empty and forgotten; -1: it was written
+-- by a newer version.
 local prefix, group, batch = ARGV[1], ARGV[2], ARGV[3]
 local max_requests, max_bytes, max_inputs = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local hold, too_old, most, period = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -27,7 +28,10 @@ if queued == 0 then
   return 0
 end
 local g = redis.call('HMGET', info, 'credential', 'endpoint', 'model', 'organization', 'project', 'max_wait',
-  'queued_bytes', 'queued_inputs', 'not_before', 'provider', 'extra')
+  'queued_bytes', 'queued_inputs', 'not_before', 'provider', 'extra', 'format')
+if tonumber(g[12] or 1) > FORMAT then
+  return -1
+end
 if not g[2] then
   return 0 -- nothing is touched that could not be sent
 end
@@ -153,7 +157,7 @@ end
 if count > 0 then
   redis.call('HSET', prefix .. 'batch:' .. batch, 'state', 'claimed', 'group', group, 'count', count, 'bytes', bytes,
     'claimed', now, 'oldest', oldest, 'quota', quota, 'credential', g[1], 'endpoint', g[2], 'model', g[3],
-    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0)
+    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0, 'format', FORMAT)
   if g[10] and g[10] ~= 'openai' then
     redis.call('HSET', prefix .. 'batch:' .. batch, 'provider', g[10], 'extra', g[11] or '')
   end

@@ -3,12 +3,15 @@
 --
 -- ARGV: key prefix, batch id, token, length (ms), 1 to take it although its pause is not over,
 --       then the states in which it may be taken.
--- Returns the record as a flat list; {state} if it is in another state; {} if somebody else
--- holds the lease or its pause is not over.
+-- Returns the record as a flat list; {state} if it is in another state; {"newer"} if a newer version wrote it; {} if
+-- somebody else holds the lease or its pause is not over.
 local key = ARGV[1] .. 'batch:' .. ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local r = redis.call('HMGET', key, 'state', 'lease', 'lease_until', 'not_before')
+local r = redis.call('HMGET', key, 'state', 'lease', 'lease_until', 'not_before', 'format')
+if tonumber(r[5] or 1) > FORMAT then
+  return { 'newer' }
+end
 local held = tonumber(r[3] or 0) > now
 if not (held and r[2] == ARGV[3]) then
   local allowed = false

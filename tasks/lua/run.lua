@@ -4,7 +4,8 @@
 --
 -- ARGV: key prefix, request id, token, length of the lease (ms), "take" or "renew", most calls of a credential.
 -- Returns {tries so far, lane, when accepted, credential ref, endpoint, model, organization, project, provider, extra},
--- or {}: it is settled, in a batch, waiting for a place, or somebody else is sending it.
+-- or {}: it is settled, in a batch, waiting for a place, or somebody else is sending it; or {"newer"}: its group was
+-- written by a newer version.
 local prefix, id, token = ARGV[1], ARGV[2], ARGV[3]
 local record = prefix .. 'request:' .. id
 local time = redis.call('TIME')
@@ -18,7 +19,10 @@ if r[1] == 'running' and r[2] ~= token and tonumber(r[4]) > now or r[1] ~= 'queu
   return {}
 end
 local g = redis.call('HMGET', prefix .. 'group:' .. r[3], 'credential', 'endpoint', 'model', 'organization', 'project',
-  'provider', 'extra')
+  'provider', 'extra', 'format')
+if ARGV[5] == 'take' and tonumber(g[8] or 1) > FORMAT then
+  return { 'newer' }
+end
 local credential = g[1] or ''
 local calls = prefix .. 'calls:' .. credential
 if not (r[1] == 'running' and r[2] == token) then

@@ -1,0 +1,134 @@
+"""Two versions side by side on one Redis, in every mixture that an upgrade goes through: `make rolling OLD=<commit>`.
+
+A few hundred requests run in each: while everything is replaced one process at a time, upwards and back, with an old
+front and new workers, and with a new front and old workers. It prints what became of the requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests import running
+from tests.rolling import versions
+from tests.running import Stack
+from tests.simulator.server import serve
+
+UPSTREAM = {"validate_delay": 0.2, "batch_delay": 2.0, "finalize_delay": 0.2}
+WORKERS = ("worker-control", "worker-transfer", "worker-sync", "beat")
+#: In the order that docs/operations.md gives for an upgrade; back it is the other way round.
+ORDER = (*WORKERS, "web")
+#: An SDK that has been told to be patient.
+TRIES = 6
+#: Requests begin over this time, so that every moment of a roll has some of each state.
+SPREAD_SECONDS = 20.0
+
+
+def ask(url: str, question: str, number: int, pause_seconds: float) -> tuple[str, int]:
+    """One client, which repeats its request as an SDK does: what came of it, and its tries."""
+    time.sleep(pause_seconds)
+    mode = "sync" if number % 20 == 0 else "batch"
+    body = {"model": f"m{number % 2}", "messages": [{"role": "user", "content": question}]}
+    said = "nothing"
+    for attempt in range(TRIES):
+        headers = {
+            "Authorization": "Bearer sk-rolling", "X-Stainless-Retry-Count": str(attempt), "X-Batch-Mode": mode,
+        }  # fmt: skip
+        try:
+            answer = requests.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)
+        except requests.RequestException as error:
+            said = type(error).__name__
+        else:
+            if answer.ok:
+                content = answer.json()["choices"][0]["message"]["content"]
+                return ("right" if content == f"echo:{question}" else f"wrong: {content}"), attempt + 1
+            said = f"{answer.status_code} {answer.text[:100]}"
+        time.sleep(1 + attempt)
+    return said, TRIES
+
+
+@dataclass
+class Fleet:
+    """The stack whose processes are each of one version or the other."""
+
+    stack: Stack
+    trees: dict[str, Path]
+    old: Path
+    new: Path
+
+    def become(self, *, front: Path, workers: Path) -> None:
+        """All anew, at once."""
+        self.stack.kill(*self.stack.processes)
+        self.trees.update({**dict.fromkeys(WORKERS, workers), "web": front})
+        self.stack.start()
+
+    def replace(self, names: Sequence[str], tree: Path) -> None:
+        """End one process after the other as a deployment does, and start the other version's."""
+        for name in names:
+            self.stack.processes.pop(name).stop(seconds=60)
+            self.trees[name] = tree
+            self.stack.start(name)
+
+
+def run(commit: str, count: int) -> list[dict[str, Any]]:
+    """What became of the requests in each mixture."""
+    trees: dict[str, Path] = {}
+    with (
+        versions.checkout(commit) as old,
+        running.redis_server() as server,
+        serve(**UPSTREAM) as upstream,
+        ThreadPoolExecutor(count) as pool,
+    ):
+        new = running.ROOT
+        trees.update(dict.fromkeys(ORDER, old))
+        with running.running_stack(server.url, upstream.url, launch=versions.launch_from(trees.__getitem__)) as stack:
+            fleet = Fleet(stack, trees, old, new)
+
+            def under_load(name: str, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
+                upstream.reset()
+                began = time.monotonic()
+                jobs = [pool.submit(ask, stack.url, f"{name} {n}", n, n * SPREAD_SECONDS / count) for n in range(count)]
+                meanwhile()
+                outcomes = [job.result() for job in jobs]
+                return _result(name, outcomes, upstream.stats()["billed"], time.monotonic() - began)
+
+            results = [under_load("upgraded one by one", lambda: fleet.replace(ORDER, new))]
+            results += [under_load("taken back one by one", lambda: fleet.replace(ORDER[::-1], old))]
+            fleet.become(front=old, workers=new)
+            results += [under_load("front old, workers new")]
+            fleet.become(front=new, workers=old)
+            results += [under_load("front new, workers old")]
+    return results
+
+
+def _result(name: str, outcomes: list[tuple[str, int]], paid: dict[str, Any], seconds: float) -> dict[str, Any]:
+    bad = [outcome for outcome, _ in outcomes if outcome != "right"]
+    return {
+        "mixture": name,
+        "asked": len(outcomes),
+        "answered_right": len(outcomes) - len(bad),
+        "bad": bad[:5],
+        "seconds": round(seconds),
+        "tries": sum(tries for _, tries in outcomes),
+        "paid": paid["requests"],
+        "paid_twice": len(paid["more_than_once"]),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.rolling", description=__doc__)
+    parser.add_argument("commit")
+    parser.add_argument("--requests", type=int, default=300)
+    arguments = parser.parse_args()
+    made = run(arguments.commit, arguments.requests)
+    sys.stdout.write(json.dumps(made, indent=1) + "\n")
+    sys.exit(any(result["answered_right"] != result["asked"] or result["paid_twice"] for result in made))
