@@ -9,6 +9,10 @@ import pytest
 
 from tasks import connections, sealing, settings, store, vault
 from tests import running
+from tests.integration.fronts import request_, web
+from tests.integration.untrusted import raw
+
+__all__ = ["raw", "request_", "web"]
 
 
 @pytest.fixture(scope="session")
