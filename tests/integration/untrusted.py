@@ -20,7 +20,7 @@ from tests.relay.raw_upstream import Call, RawUpstream
 HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nConnection: close\r\n"
 PIECE = b"x" * 65_536
 #: What may be under way in the sockets of both ends beside what is read.
-UNDER_WAY = 8_000_000
+UNDER_WAY = 12_000_000
 
 GROUPS = {
     "openai": Group(credential="c" * 24, endpoint="/v1/chat/completions", model="m"),
