@@ -30,6 +30,7 @@ PATIENCE_SECONDS: Final = 30.0
 DELIVERED_SECONDS: Final = 120
 READ_BYTES: Final = 1_000_000
 READ_KEYS: Final = 200
+ABSENT: Final = "The proxy's store does not answer; try again shortly."
 LUA_DIR: Final = Path(__file__).parent / "lua"
 
 

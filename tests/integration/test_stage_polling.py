@@ -91,7 +91,7 @@ def test_a_cancel_that_is_refused_is_asked_for_again_and_a_running_one_is_not(li
     assert pause is not None
     assert pause <= polling.CANCELLING_SECONDS
     assert line.record(batch)["cancel_at"] == first
-    assert line.calls("POST /v1/batches/{batch_id}/cancel") == 2
+    assert line.calls("POST /v1/batches/{id}/cancel") == 2
 
 
 def test_a_batch_that_does_not_end_is_given_up_at_its_deadline(line: Line) -> None:
