@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above: is PyPI, or PIP_INDEX_URL, within reach?" >&2; exit 1
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image coverage mutants lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,15 @@ test: $(VENV)/dev browser  ## all tests: unit, integration, system
 
 browser: $(VENV)/dev
 	@$(BIN)/python -m tests.browser
+
+coverage: $(VENV)/dev browser  ## branch coverage of web/ and tasks/, in all processes that the tests start (TESTS=…)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),$(addprefix tests/,unit integration relay providers system)) \
+	  || echo "coverage: some tests failed, what they did counts all the same"
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --show-missing
+
+mutants: $(VENV)/dev .mutants/ready  ## what no test notices when the code is changed (PART=pure or stages)
+	@.mutants/bin/python -m tests.mutants --part $(or $(PART),pure)
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
 	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
@@ -71,7 +80,7 @@ lock:  ## write the lock files anew
 	  pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .fuzz .mutants .coverage build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(VENV)/python:
 	@command -v $(PYTHON) >/dev/null || { \
@@ -92,6 +101,13 @@ $(VENV)/dev: requirements-dev.txt | $(VENV)/python
 # It brings two score of packages, web frameworks among them, that nothing else here needs.
 .fuzz/ready: | $(VENV)/python
 	@$(PYTHON) -m venv .fuzz && .fuzz/bin/pip install --quiet schemathesis==4.32.5
+	@touch $@
+
+# Beside the project's packages, which it imports: it brings a text interface that nothing else here needs.
+.mutants/ready: | $(VENV)/dev
+	@$(BIN)/python -m venv .mutants && .mutants/bin/pip install --quiet mutmut==3.8.1
+	@for path in .mutants/lib/python*/site-packages; do \
+	  $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$path/project.pth; done
 	@touch $@
 
 # SDKs that cannot live beside the one in $(VENV).

@@ -27,7 +27,6 @@ GATHER_SECONDS = 0.002
 CHUNK_REQUESTS = 500
 CHUNK_BYTES = 4_000_000
 WITHDRAW_SECONDS = 0.5
-ABSENT = "The proxy's store does not answer; try again shortly."
 #: A group and its credential outlive every request that refers to them, its reply and its files, by this.
 LIFETIME_MARGIN_SECONDS = 86_400
 
@@ -102,7 +101,7 @@ class Acceptor:
         self._doubtful += [entry.request_id for entry in self._taken if not entry.accepted.ready()]
         for entry in [*self._taken, *self._pending]:
             if not entry.accepted.ready():
-                entry.accepted.set_exception(StoreUnavailable(ABSENT, retry_after_seconds=20))
+                entry.accepted.set_exception(StoreUnavailable(store.ABSENT, retry_after_seconds=20))
         self._pending.clear()
 
     def _take(self) -> list[_Entry]:

@@ -13,9 +13,6 @@ from tasks import access, allowances, spending, store
 from tasks.access import Tokens
 from tasks.settings import Settings
 
-#: Digits of a credential's reference by which settle.lua sums up usage.
-DIGITS = 8
-
 
 def note(config: Settings) -> None:
     """Note what today has cost so far; money of unknown prices is none.
@@ -26,7 +23,7 @@ def note(config: Settings) -> None:
     tokens = _tokens(config)
     if tokens is None:
         return
-    labels = allowances.labels(config, tokens, DIGITS)
+    labels = allowances.labels(config, tokens, spending.CREDENTIAL_DIGITS)
     day = store.now_ms() // spending.DAY_MS
     sums = Counter[str]()
     for row in spending.of_day(day):

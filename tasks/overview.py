@@ -14,7 +14,6 @@ from tasks import connections, history, holding, spending, stats, store
 
 GROUPS: Final = 100
 BATCHES: Final = 1000
-LABEL: Final = 8  # hex digits of a credential's reference
 #: As many viewers as there may be, Redis is asked so often by each process.
 FRESH_SECONDS: Final = 1.0
 STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
@@ -110,7 +109,7 @@ def _group(line: bytes, now_ms: int) -> dict[str, Any]:
         "group": group,
         "model": model,
         "endpoint": endpoint,
-        "credential": credential[:LABEL],
+        "credential": credential[: spending.CREDENTIAL_DIGITS],
         "max_wait_seconds": float(wait or 0),
         "requests": int(count),
         "bytes": max(0, int(size)),
@@ -130,7 +129,7 @@ def _batch(line: bytes, now_ms: int, median_ms: float) -> dict[str, Any]:
         "upstream_status": upstream_status,
         "model": model,
         "endpoint": endpoint,
-        "credential": credential[:LABEL],
+        "credential": credential[: spending.CREDENTIAL_DIGITS],
         "group": group,
         "total": total,
         "completed": min(total, int(completed or 0)),

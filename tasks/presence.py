@@ -69,7 +69,7 @@ class Presence:
             if time.monotonic() < self._certain_until:
                 return
             if time.monotonic() < self._failed_at + RENEW_SECONDS:  # whoever comes now need not wait as long again
-                raise StoreUnavailable("The proxy's store does not answer; try again shortly.", retry_after_seconds=20)
+                raise StoreUnavailable(store.ABSENT, retry_after_seconds=20)
             self._renew()
 
     def leave(self) -> None:

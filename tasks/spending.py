@@ -17,6 +17,8 @@ from tasks import connections, prices, store
 
 DAYS: Final = 30
 DAY_MS: Final = 86_400_000
+#: Of a credential's reference: what settle.lua sums up by, and what people see.
+CREDENTIAL_DIGITS: Final = 8
 COUNTS: Final = ("requests", "input", "cached", "output", "reasoning")
 #: What `/stats?by=` may say.
 BY: Final = ("model", "day", "credential")

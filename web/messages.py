@@ -11,8 +11,8 @@ from tasks.errors import InvalidRequest
 from web import parsing
 from web.parsing import Members, ParsedBody
 
-#: What the batch API does not take, and what to do.
-REFUSED: Final = {"speed": "fast mode has none; take it out, or send X-Batch-Mode: sync"}
+#: What the batch API does not take, and why.
+REFUSED: Final = {"speed": "fast mode has none"}
 
 _objects = msgspec.json.Decoder(list[Members])
 _NULL: Final = msgspec.Raw(b"null")

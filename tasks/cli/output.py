@@ -13,7 +13,6 @@ from rich.table import Table
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False)
 
 
 def as_json(value: Any) -> None:

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Says that a front is there, so that its waiters count as living; see the zset `equal` in store.py.
+-- Says that a front is there, so that its waiters count as living; see the zset `equal` in accept.lua.
 --
 -- ARGV: key prefix, the front's number or 0 for a new one, time (ms) after which it counts as dead without a sign.
 -- Returns its number, or 0: it counted as dead, and others may have taken what its clients wait for.

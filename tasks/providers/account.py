@@ -21,6 +21,8 @@ from tasks.settle import error_reply
 
 #: Shorter than a lease: when the lease is over, so is the call.
 CALL_SECONDS: Final = 20.0
+#: An upload or download goes on while the lease is renewed.
+TRANSFER_SECONDS: Final = 1800.0
 #: A day of the most batches that an account may create.
 LIST_PAGES: Final = 500
 

@@ -15,11 +15,11 @@ import msgspec
 
 from tasks import batches, connections, jsonl, store
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.errors import UpstreamTrouble
 from tasks.jsonl import Response, ResultLine
 from tasks.models import Group, Reply
 from tasks.providers import http
-from tasks.providers.account import Account, unix_seconds
+from tasks.providers.account import LIST_PAGES, TRANSFER_SECONDS, Account, unix_seconds
 from tasks.providers.catalogue import Provider
 
 BATCHES: Final = "/messages/batches"
@@ -27,12 +27,10 @@ BATCHES: Final = "/messages/batches"
 CREATE_SECONDS = 300.0
 #: After the end of such a call nothing comes of it any more.
 SETTLING_SECONDS = 60.0
-TRANSFER_SECONDS: Final = 1800.0
 #: How long to wait before a batch that may be ours is looked at again.
 UNDECIDED_SECONDS = 30.0
 #: The clock of Anthropic and that of Redis may differ by this much.
 SKEW_SECONDS: Final = 120.0
-LIST_PAGES: Final = 500
 STATUSES: Final = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
@@ -192,12 +190,7 @@ class Anthropic:
 
     def delete(self, file_id: str) -> None:
         """Delete the batch, and with it the upstream's copies of prompts and answers."""
-        try:
-            with self._account.call("DELETE", f"{BATCHES}/{file_id}") as response:
-                http.drain(response)
-        except UpstreamRefused as error:
-            if error.status != 404:
-                raise
+        http.delete(self._account.call("DELETE", f"{BATCHES}/{file_id}"))
 
     def flex(self, body: bytes) -> bytes | None:
         """There is no such tier."""

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.errors import UpstreamTrouble
 from tasks.providers import gemini, google, http
 from tasks.providers.gemini import Gemini
 
@@ -109,12 +109,7 @@ class GeminiInline(Gemini):
 
     def delete(self, file_id: str) -> None:
         """Delete the batch, and with it the upstream's copies of prompts and answers."""
-        try:
-            with self._account.call("DELETE", f"/{file_id}") as response:
-                http.drain(response)
-        except UpstreamRefused as error:
-            if error.status not in google.GONE:
-                raise
+        http.delete(self._account.call("DELETE", f"/{file_id}"), gone=google.GONE)
 
 
 def _line(item: _Item) -> bytes:

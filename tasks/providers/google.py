@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 import requests
 
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused, UpstreamTrouble
+from tasks.errors import UpstreamTrouble
 from tasks.providers import http
-from tasks.providers.account import LIST_PAGES, call_seconds
+from tasks.providers.account import LIST_PAGES, TRANSFER_SECONDS, call_seconds
 
 #: Of the native API beside the OpenAI layer.
 VERSION: Final = "/v1beta"
-TRANSFER_SECONDS: Final = 1800.0
 #: What Google answers about a file that is not there: it does not tell it from somebody else's.
 GONE: Final = frozenset({403, 404})
 MIME: Final = "jsonl"
@@ -83,12 +82,7 @@ class Files:
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
-        try:
-            with self._call("DELETE", f"{self._version}/{file_id}") as response:
-                http.drain(response)
-        except UpstreamRefused as error:
-            if error.status not in GONE:
-                raise
+        http.delete(self._call("DELETE", f"{self._version}/{file_id}"), gone=GONE)
 
     def _call(self, method: str, path: str, **options: Any) -> contextlib.AbstractContextManager[requests.Response]:
         options = {"headers": self._headers, "deadline_seconds": call_seconds(), **options}

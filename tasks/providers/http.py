@@ -10,6 +10,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -123,14 +124,22 @@ def text(answer: dict[str, Any], name: str) -> str:
     return str(answer[name])
 
 
-def drain(response: requests.Response) -> None:
-    """Read an answer that says nothing, so that its connection can be used again.
+def delete(called: AbstractContextManager[requests.Response], gone: frozenset[int] = frozenset({404})) -> None:
+    """Make the call that deletes something; what is gone already is deleted.
+
+    Args:
+        gone: statuses that say so.
 
     Raises:
-        UpstreamTrouble: it does not end.
+        UpstreamTrouble, UpstreamRefused: it may still be there.
     """
-    if read(response, MOST_JSON_BYTES) is None:
-        raise UpstreamTrouble("the upstream's answer does not end", in_doubt=True)
+    try:
+        with called as response:
+            if read(response, MOST_JSON_BYTES) is None:  # read, so that the connection can be used again
+                raise UpstreamTrouble("the upstream's answer does not end", in_doubt=True)
+    except UpstreamRefused as error:
+        if error.status not in gone:
+            raise
 
 
 def read(response: requests.Response, most: int) -> bytes | None:

@@ -8,12 +8,8 @@ from typing import IO
 
 from tasks import jsonl
 from tasks.batches import Batch
-from tasks.errors import UpstreamRefused
 from tasks.providers import http
-from tasks.providers.account import Account
-
-#: An upload or download goes on while the lease is renewed.
-TRANSFER_SECONDS = 1800.0
+from tasks.providers.account import TRANSFER_SECONDS, Account
 
 
 def input_filename(batch_id: str) -> str:
@@ -59,9 +55,4 @@ class Files:
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is deleted."""
-        try:
-            with self._account.call("DELETE", f"/files/{file_id}") as response:
-                http.drain(response)
-        except UpstreamRefused as error:
-            if error.status != 404:
-                raise
+        http.delete(self._account.call("DELETE", f"/files/{file_id}"))

@@ -9,6 +9,11 @@ import pytest
 
 from tasks import connections, sealing, settings, store, vault
 from tests import running
+from tests.integration.fronts import request_, web
+from tests.integration.stages import _quick_upstream, line
+from tests.integration.untrusted import raw
+
+__all__ = ["_quick_upstream", "line", "raw", "request_", "web"]
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tasks import batches, connections, message, settle, store
 from tasks.models import Group, Lane, Reply, new_id

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from tasks import backoff
 from tasks.providers import http
 
@@ -22,3 +26,12 @@ def test_retry_after_is_read_as_number_and_as_date() -> None:
     assert http.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert http.retry_after("soon") is None
     assert http.retry_after(None) is None
+
+
+def test_a_pause_is_the_power_of_two_with_jitter_and_retry_after_of_nothing_asks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+
+    assert [backoff.seconds(n) for n in (0, 1, 5, 6, 10, 11)] == [0.5, 1, 16, 30, 30, 30]
+    assert backoff.seconds(0, 0.25) == 0.5

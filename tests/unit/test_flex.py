@@ -42,3 +42,13 @@ def test_flex_is_not_asked_for_where_there_is_none_or_the_caller_has_said_otherw
 )
 def test_no_capacity_is_told_from_other_errors(status: int, answer: bytes, unavailable: bool) -> None:
     assert flex.is_unavailable(status, answer) is unavailable
+
+
+@pytest.mark.parametrize("name", ["code", "type", "message"])
+def test_no_capacity_is_understood_wherever_it_is_said(name: str) -> None:
+    assert flex.is_unavailable(429, b'{"error":{"%s":"Resource_Unavailable"}}' % name.encode())
+
+
+def test_words_of_two_members_do_not_make_one() -> None:
+    assert not flex.is_unavailable(429, b'{"error":{"code":"resource_","message":"unavailable"}}')
+    assert not flex.is_unavailable(400, b'{"error":{"code":"service","type":"_tier"}}')

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from tasks import jsonl
+from tasks.errors import UpstreamTrouble
 
 
 def test_a_line_holds_the_bodys_own_bytes() -> None:
@@ -63,3 +64,46 @@ def test_a_body_written_as_a_json_string_is_unpacked() -> None:
 def test_what_is_no_result_line_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the reader catches just this
         jsonl.parse_result(text)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"),
+    [
+        ([b"a\nb", b"c\n", b"d"], [b"a", b"bc", b"d"]),
+        ([b"", b"a b\n\n"], [b"a b", b"", b""]),
+        ([b"\xef\xbb\xbfa", b"\xef\xbb\xbfb\n\xef\xbb\xbfc"], [b"a\xef\xbb\xbfb", b"\xef\xbb\xbfc"]),
+        ([b"abc\xef\xbb\xbf"], [b"abc\xef\xbb\xbf"]),
+    ],
+)
+def test_lines_end_at_line_feeds_only_and_a_mark_is_taken_from_the_beginning_only(
+    chunks: list[bytes], lines: list[bytes]
+) -> None:
+    assert list(jsonl.split_lines(chunks)) == lines
+
+
+def test_a_line_may_have_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MOST_LINE_BYTES", 6)
+    whole = [b"123", b"456\n12", b"3456", b"\n1"]
+    assert list(jsonl.split_lines(whole)) == [b"123456", b"123456", b"1"]
+
+    with pytest.raises(UpstreamTrouble, match="longer than 6 bytes") as caught:
+        list(jsonl.split_lines([b"1\n123", b"4567"]))
+    assert not caught.value.in_doubt
+
+
+def test_a_form_is_the_fields_and_then_the_file() -> None:
+    head = jsonl.form_head("a.jsonl", {"purpose": "batch", "x": "y"})
+    body = head + b"{}" + jsonl.FORM_TAIL
+    [_, first, second, file, end] = body.split(f"--{jsonl.BOUNDARY}".encode())
+
+    assert first == b'\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    assert second == b'\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n'
+    assert file == (
+        b'\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n'
+        b"Content-Type: application/jsonl\r\n\r\n{}\r\n"
+    )
+    assert end == b"--\r\n"
+
+
+def test_a_bare_line_says_no_more_than_whose_body_it_is() -> None:
+    assert jsonl.bare_line("abc", b'{"x":1}') == b'{"custom_id":"abc","body":{"x":1}}\n'

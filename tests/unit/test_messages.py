@@ -83,6 +83,15 @@ def test_what_a_batch_cannot_do_is_refused_by_name(name: str, value: bytes) -> N
         messages.parse(b'{"model":"m","%s":%s}' % (name.encode(), value), batched=True)
 
 
+def test_a_refusal_says_why_and_then_once_what_to_do() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        messages.parse(b'{"model":"m","speed":"fast"}', batched=True)
+
+    assert str(caught.value) == (
+        "'speed' cannot be carried by a batch: fast mode has none. Take it out, or send X-Batch-Mode: sync."
+    )
+
+
 def test_sent_at_once_it_may_do_that() -> None:
     assert messages.parse(b'{"model":"m","speed":"fast"}', batched=False).line == b'{"model":"m","speed":"fast"}'
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks import jsonl, outcomes
 from tasks.errors import UpstreamRefused
-from tasks.models import Outcome
+from tasks.models import Outcome, Reply
 
 
 def end(line: dict[str, object], status: str = "completed") -> outcomes.LineEnd:
@@ -149,3 +149,115 @@ def test_request_counts_that_make_no_sense_count_nothing(counts: object) -> None
 
 def test_a_failure_without_any_error_settles_all() -> None:
     assert failed().all is not None
+
+
+def error_of(reply: Reply | None) -> dict[str, object]:
+    assert reply is not None
+    error: dict[str, object] = json.loads(reply.body)["error"]
+    return error
+
+
+def test_an_answered_lines_reply_is_the_upstreams_and_says_by_which_batch_it_came() -> None:
+    reply = end({"response": {"status_code": 599, "body": {}}}).reply
+
+    assert reply == Reply(
+        status=599,
+        headers={"content-type": "application/json", "x-batch-id": "batch_1", "x-batch-lane": "batch"},
+        body=b"{}",
+        outcome=Outcome.FAILED,
+    )
+
+
+@pytest.mark.parametrize("status", [1, 199, 204, 205, 304, 600, 1000])
+def test_a_status_that_no_answer_with_a_body_has_is_a_502(status: int) -> None:
+    found = end({"response": {"status_code": status, "body": {}}})
+
+    assert not found.retry
+    assert found.reply is not None
+    assert found.reply.status == 502
+    assert error_of(found.reply)["code"] == "bad_status"
+    assert error_of(found.reply)["message"] == "The upstream answered with no status of HTTP."
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_in_a_batch_that_was_cut_short_any_line_without_a_response_was_not_run(status: str) -> None:
+    assert end({"error": {"code": "server_error"}}, status) == outcomes.LineEnd(reply=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ({"code": "boom", "message": "it broke"}, "boom", "it broke"),
+        ({"code": 7, "message": ""}, "7", "The upstream did not run this line."),
+        ({"message": "it broke"}, None, "it broke"),
+        ({"code": None}, None, "The upstream did not run this line."),
+        ("it broke", None, "it broke"),
+        (None, None, "The upstream did not run this line."),
+    ],
+)
+def test_what_a_line_without_a_response_says_is_passed_on(error: object, code: str | None, message: str) -> None:
+    told = error_of(end({"error": error}).reply)
+
+    assert (told["code"], told["message"]) == (code, message)
+
+
+def test_a_failure_is_told_in_the_upstreams_words_and_type() -> None:
+    for code, type_ in (
+        ("invalid_request", "invalid_request_error"),
+        ("missing_field", "invalid_request_error"),
+        ("model_not_found", "invalid_request_error"),
+        ("insufficient_quota", "upstream_error"),
+        ("something_new", "upstream_error"),
+    ):
+        plan = failed({"code": code, "message": "why"})
+        assert plan.all is not None
+        assert plan.all.outcome is Outcome.FAILED
+        assert error_of(plan.all) == {"message": "why", "type": type_, "param": None, "code": code}
+
+
+def test_a_failure_without_words_says_so() -> None:
+    assert error_of(failed({"line": None}).all)["message"] == "The upstream refused the request."
+    assert error_of(failed().all)["message"] == "The upstream failed the batch without saying why."
+    assert error_of(failed().all)["code"] is None
+    assert failed() == outcomes.failed_batch("")
+
+
+def test_a_500_is_not_final_and_a_full_queue_is_told_from_other_refusals() -> None:
+    assert not outcomes.is_final(refusal(500, code="insufficient_quota"))
+    assert outcomes.is_queue_full(refusal(429, code="token_limit_exceeded"))
+    assert not outcomes.is_queue_full(refusal(429, code="rate_limit_exceeded"))
+
+
+def test_the_refusal_of_a_create_is_kept_as_a_failed_batchs_errors() -> None:
+    kept = outcomes.errors_of(refusal(429, code="token_limit_exceeded", message="x"))
+
+    assert json.loads(kept) == [{"code": "token_limit_exceeded", "message": "x"}]
+    assert outcomes.failed_batch(kept).queue_full
+    assert json.loads(outcomes.errors_of(refusal(404))) == [{}]
+
+
+def test_a_batch_is_read_for_delivery_whatever_is_left_out() -> None:
+    counts = {"total": 3, "completed": 1, "failed": 2}
+    answer = {"output_file_id": "o", "error_file_id": "", "errors": {"data": [{"code": "x"}]}, "request_counts": counts}
+
+    assert outcomes.batch_fields(answer) == {
+        "output_file": "o",
+        "error_file": "",
+        "errors": '[{"code":"x"}]',
+        "progress_total": 3,
+        "progress_completed": 1,
+        "progress_failed": 2,
+    }
+    assert outcomes.batch_fields({"error_file_id": "e", "errors": [{"code": "x"}]})["errors"] == '[{"code":"x"}]'
+    nothing = outcomes.batch_fields({"errors": {"data": 7}})
+    assert (nothing["output_file"], nothing["errors"]) == ("", "[]")
+    assert outcomes.batch_fields({"errors": "x"})["errors"] == "[]"
+    assert outcomes.batch_fields({"error_file_id": "e"})["error_file"] == "e"
+
+
+def test_a_status_is_read_in_any_case() -> None:
+    assert [outcomes.status({"status": "Completed"}), outcomes.status({}), outcomes.status({"status": None})] == [
+        "completed",
+        "",
+        "",
+    ]

@@ -10,6 +10,12 @@ from tasks import prices
 from tasks.prices import Rates
 from tasks.settings import Settings
 
+
+@pytest.fixture(autouse=True)
+def _looked_up_anew() -> None:
+    prices.find.cache_clear()
+
+
 HOST, CHAT, EMBEDDINGS = "api.openai.com", "/v1/chat/completions", "/v1/embeddings"
 DAY = date(2026, 11, 20)
 

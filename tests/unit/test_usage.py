@@ -145,3 +145,58 @@ def test_no_body_is_too_strange(body: bytes) -> None:
 
 def test_deep_bodies_do_no_harm() -> None:
     assert usage.read(reply(b'{"usage":' + b"[" * 100_000 + b"]" * 100_000 + b"}")) == (None, "batch")
+
+
+@pytest.mark.parametrize("said", [CHAT, RESPONSES])
+def test_tokens_are_read_just_as_well_where_something_else_is_odd(said: dict[str, Any]) -> None:
+    found = usage.read(reply({"usage": said, "service_tier": 7}, lane="sync"))
+
+    assert found == (Usage(100, 60, 40, 25), "standard")
+
+
+def test_an_odd_answer_names_its_tier_too() -> None:
+    odd = {"usage": {"prompt_tokens": "3"}, "service_tier": "flex"}
+
+    assert usage.read(reply(odd, lane="sync")) == (Usage(), "flex")
+
+
+MOST = usage.MOST_TOKENS
+
+
+@pytest.mark.parametrize("odd", [None, 7])
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ({"prompt_tokens": 1, "completion_tokens": 1}, Usage(1, 0, 1)),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 5}}, Usage(5, 5)),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 5}}, Usage(0, 0, 5, 5)),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 1}}, Usage(0, 0, 5, 1)),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 1}}, Usage(5, 1)),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 9}}, Usage(0, 0, 5, 5)),
+        ({"prompt_tokens": MOST - 1, "completion_tokens": MOST - 1}, Usage(MOST - 1, 0, MOST - 1)),
+        ({"prompt_tokens": MOST, "completion_tokens": 1}, Usage(0, 0, 1)),
+        ({"prompt_tokens": 1, "completion_tokens": MOST}, Usage(1)),
+    ],
+)
+def test_counts_are_believed_up_to_a_limit_however_they_are_read(said: Any, read: Usage, odd: object) -> None:
+    """`odd` sends the answer the slow way, which must say the same."""
+    assert usage.read(reply({"usage": said, "service_tier": odd}))[0] == read
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ({"input_tokens": 1, "output_tokens": 0}, Usage(1, 0, 0, 0, "c")),
+        ({"input_tokens": -1, "output_tokens": 4}, Usage(0, 0, 4, 0, "c")),
+        ({"input_tokens": 1, "output_tokens": -4}, Usage(1, 0, 0, 0, "c")),
+        ({"input_tokens": 1, "cache_creation_input_tokens": -4, "output_tokens": 1}, Usage(1, 0, 1, 0, "c")),
+        ({"input_tokens": 1, "output_tokens": MOST - 1}, Usage(1, 0, MOST - 1, 0, "c")),
+        ({"input_tokens": 1, "output_tokens": MOST}, Usage(1, 0, 0, 0, "c")),
+    ],
+)
+def test_counts_of_a_message_are_believed_up_to_a_limit(said: Any, read: Usage) -> None:
+    assert usage.read(reply({"type": "message", "model": "c", "usage": said}))[0] == read
+
+
+def test_a_reply_of_no_lane_has_no_tier() -> None:
+    assert usage.read(Reply.of_upstream(200, {}, json.dumps({"usage": CHAT}).encode())) == (Usage(100, 60, 40, 25), "")
