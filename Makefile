@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots lint flower lock clean
+.PHONY: help run demo test browser clients compat chaos soak bench fuzz screenshots lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,11 @@ browser: $(VENV)/dev
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
 	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
+
+compat: $(VENV)/dev  ## every client of README's "Works with", installed and asked; writes its table anew (ONLY="curl or litellm")
+	@$(BIN)/pip install --quiet uv && $(BIN)/python -m tests.compat.install
+	@$(BIN)/python -m pytest tests/compat/long_clients.py $(if $(ONLY),-k "$(ONLY)")
+	@$(BIN)/python -m tests.compat.table
 
 chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync, KEYLESS=0.3)
 	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED)) --keyless $(or $(KEYLESS),0)

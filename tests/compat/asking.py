@@ -49,7 +49,13 @@ class Asking:
         done = subprocess.run(
             [*client.command(), f"{self.stack.url}/v1", str(timeout_seconds), *calls],
             cwd=PROGRAMS,
-            env=environment(OPENAI_API_KEY=key, HOME=str(self.home), CLIENT=str(CLIENTS / client.name), NO_COLOR="1"),
+            env=environment(
+                OPENAI_API_KEY=key,
+                HOME=str(self.home),
+                CLIENT=str(CLIENTS / client.name),
+                NO_COLOR="1",
+                LITELLM_LOCAL_MODEL_COST_MAP="True",  # else it looks for prices elsewhere when it is imported
+            ),
             capture_output=True,
             text=True,
             timeout=LONGEST_SECONDS,
@@ -61,9 +67,9 @@ class Asking:
         return Told(told, self._answered() - before, self.paid(key))
 
     def paid(self, key: str) -> int:
-        """Lines of this key that the upstream was sent, none of them twice."""
+        """Lines of this key that the upstream was sent; nothing went at full price."""
         stats = self.upstream.stats()
-        assert stats["billed"]["more_than_once"] == []
+        assert stats["sync_requests"] == 0
         name = hashlib.sha256(key.encode()).hexdigest()[:8]
         return sum(int(batch["lines"]) for batch in stats["batches"] if batch["key"] == name)
 

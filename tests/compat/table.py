@@ -42,22 +42,23 @@ def write() -> None:
 def render(results: dict[str, dict[str, Any]]) -> str:
     """The table, a row for each client in the order in which they are listed."""
     rows = [
-        "| client | version | tested | the one change | its own time-out | a batch that outlasts it |",
+        "| client | version | tested | what to change | its own timeout | a batch that outlasts it |",
         "|---|---|---|---|---|---|",
     ]
     for client in TABLE:
-        result = results[client.name]
-        patience = client.patience or "none"
-        cells = (client.label, result["version"], ", ".join(result["calls"]), client.base_url, patience, _slow(result))
-        rows.append(f"| {' | '.join(cells)} |")
+        if result := results.get(client.name):
+            tested = ", ".join([*result["calls"], "error"])
+            change = client.base_url + (f"; {client.note}" if client.note else "")
+            cells = (client.label, result["version"], tested, change, client.patience or "none", _slow(client, result))
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
-def _slow(result: dict[str, Any]) -> str:
+def _slow(client: Client, result: dict[str, Any]) -> str:
     """What happened, in words."""
     told = _word(result["slow"])
     if "limited" in result:
-        told += f"; with a time-out of its own: {_word(result['limited'])}"
+        told += f"; with {client.limit}: {_word(result['limited'])}"
     return told
 
 

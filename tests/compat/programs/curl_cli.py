@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import Any
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 
 
 class RefusedError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 
 
 def ask(question: str, model: str = told.MODEL) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import instructor  # type: ignore[import-not-found]  # in an environment of its own
 import openai
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 from pydantic import BaseModel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings  # type: ignore[import-not-found]  # in an environment of its own
 from pydantic import BaseModel
 

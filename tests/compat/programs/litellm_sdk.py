@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import litellm  # type: ignore[import-not-found]  # in an environment of its own
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 
 TOOL = {
     "type": "function",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 from llama_index.core.llms import LLM  # type: ignore[import-not-found]  # in an environment of its own
 from llama_index.embeddings.openai import OpenAIEmbedding  # type: ignore[import-not-found]  # the same
 from llama_index.llms.openai import OpenAI  # type: ignore[import-not-found]  # the same

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 
 #: `api_key_name`: without it the command sends no key to a base URL that is not OpenAI's.
 MODELS = """

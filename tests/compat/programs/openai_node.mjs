@@ -1,9 +1,9 @@
-// The calls of `openai` for Node; the package's name is in CLIENT.
+// The calls of `openai` for Node.
 //
 // openai_node.mjs BASE_URL TIMEOUT_SECONDS CALL…; a time-out of 0 leaves the client its own.
 
 const [baseURL, seconds, ...names] = process.argv.slice(2);
-const { default: OpenAI } = await import(process.env.CLIENT);
+const { default: OpenAI } = await import("openai");
 const client = new OpenAI({ baseURL, ...(Number(seconds) ? { timeout: Number(seconds) * 1000 } : {}) });
 const MODEL = "gpt-4o-mini";
 const SAY = 'say:{"name":"Ada","age":36}';

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import openai
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 from pydantic import BaseModel
 
 

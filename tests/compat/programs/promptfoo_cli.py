@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 
 TOOL = {"type": "function", "function": {"name": "person", "parameters": {"type": "object", "properties": {}}}}
 

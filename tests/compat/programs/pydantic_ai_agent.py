@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import told
+import told  # type: ignore[import-not-found]  # beside this program
 from pydantic import BaseModel
 from pydantic_ai import Agent  # type: ignore[import-not-found]  # in an environment of its own
 from pydantic_ai.models.openai import OpenAIChatModel  # type: ignore[import-not-found]  # the same

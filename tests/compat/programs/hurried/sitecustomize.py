@@ -9,4 +9,4 @@ import openai
 
 for name, module in list(sys.modules.items()):
     if name.startswith("openai.") and hasattr(module, "DEFAULT_TIMEOUT"):
-        module.DEFAULT_TIMEOUT = openai.Timeout(float(os.environ["SDK_TIMEOUT_SECONDS"]), connect=5.0)
+        vars(module)["DEFAULT_TIMEOUT"] = openai.Timeout(float(os.environ["SDK_TIMEOUT_SECONDS"]), connect=5.0)
