@@ -110,8 +110,9 @@ TABLE = (
         program="langchain.py",
         calls=ALL,
         base_url="`base_url=`",
-        patience="the SDK's 600 s",
-        note="embeddings with `check_embedding_ctx_length=False`: counting tokens would download a vocabulary",
+        patience="",
+        limit="`timeout=`",
+        note="`stream_chunk_timeout=None` for asynchronous streams (it gives them 120 s)",
     ),
     Client(
         name="llama-index",

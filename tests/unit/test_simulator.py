@@ -94,7 +94,7 @@ def test_a_question_over_64_bytes_is_answered_with_its_hash(client: OpenAI) -> N
 
 def test_a_question_says_which_answer_it_wants_and_where_tools_are_offered_which_call(client: OpenAI) -> None:
     wanted = [{"role": "user", "content": 'say:{"name":"Ada"}'}]
-    tools = [{"type": "function", "function": {"name": "person"}}, {"type": "function", "function": {"name": "other"}}]
+    tools: Any = [{"type": "function", "function": {"name": name}} for name in ("person", "other")]
     told: Any = {"model": "gpt-4o-mini", "messages": wanted}
 
     text = client.chat.completions.create(**told).choices[0].message
