@@ -27,7 +27,7 @@ def _asking(home: Path, batch_seconds: float, **variables: Any) -> Iterator[Aski
     with (
         serve(validate_delay=0.1, batch_delay=batch_seconds, finalize_delay=0.1) as upstream,
         running.redis_server() as server,
-        running.running_stack(server.url, upstream.url, **variables) as stack,
+        running.running_stack(server.url, upstream.url, LLM_PROXY_WEB_PROCESSES="1", **variables) as stack,
     ):
         yield Asking(stack, upstream, home)
 
