@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above: is PyPI, or PIP_INDEX_URL, within reach?" >&2; exit 1
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image coverage mutants lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image coverage mutants compat lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,11 @@ mutants: $(VENV)/dev .mutants/ready  ## what no test notices when the code is ch
 
 clients: $(VENV)/dev .clients/ready  ## what old and new SDKs see of a slow batch, behind a balancer too (haproxy)
 	@$(BIN)/python -m pytest tests/clients/test_*.py tests/clients/long_*.py
+
+compat: $(VENV)/dev  ## every client of README's "Works with", installed and asked; writes its table anew (ONLY="curl or litellm")
+	@$(BIN)/pip install --quiet uv && $(BIN)/python -m tests.compat.install
+	@$(BIN)/python -m pytest tests/compat/long_clients.py $(if $(ONLY),-k "$(ONLY)")
+	@$(BIN)/python -m tests.compat.table
 
 chaos: $(VENV)/dev  ## five minutes of random kills and faults (SEED=…, MODE=batch or sync, KEYLESS=0.3)
 	@$(BIN)/python -m tests.chaos --mode $(or $(MODE),batch) $(if $(SEED),--seed $(SEED)) --keyless $(or $(KEYLESS),0)

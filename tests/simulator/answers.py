@@ -1,7 +1,8 @@
 """Answers that derive from the request, so that a caller can tell that an answer is *its* answer.
 
 Text is `echo:` and the question when that has at most 64 bytes, else its SHA-256; embeddings come from the input's
-hash. Every answer has an id of its own, so that one line delivered twice can be told from two lines.
+hash. A question `say:TEXT` is answered TEXT, in a chat that offers tools as a call of the first one with these
+arguments. Every answer has an id of its own, so that one line delivered twice can be told from two lines.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.simulator.prompts import (
 )
 
 ECHO_BYTES = 64
+SAY = "say:"
 MAX_DIMENSIONS = 8192
 CATEGORIES = (
     "harassment harassment/threatening hate hate/threatening illicit illicit/violent self-harm "
@@ -50,6 +52,8 @@ def answer(endpoint: str, body: Body, config: Config, at: float, tier: str = "de
 
 def echo(question: str) -> str:
     """The text of an answer."""
+    if question.startswith(SAY):
+        return question.removeprefix(SAY)
     data = utf8(question)
     return "echo:" + (data.decode() if len(data) <= ECHO_BYTES else hashlib.sha256(data).hexdigest())
 
@@ -99,14 +103,26 @@ def _chat(body: Body, _: Config) -> dict[str, Any]:
     question, samples = text_of(CHAT, body), _samples(body)
     text = echo(question)
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    finish = "stop"
+    if question.startswith(SAY) and (tools := _functions(body)):
+        called = {"name": tools[0], "arguments": text}
+        message |= {"content": None, "tool_calls": [{"id": _id("call_"), "type": "function", "function": called}]}
+        finish = "tool_calls"
     return {
         "id": _id("chatcmpl-"),
         "object": "chat.completion",
         "choices": [
-            {"index": index, "message": message, "logprobs": None, "finish_reason": "stop"} for index in range(samples)
+            {"index": index, "message": message, "logprobs": None, "finish_reason": finish} for index in range(samples)
         ],
         "usage": _usage(question, text, samples),
     }
+
+
+def _functions(body: Body) -> list[str]:
+    """Names of the tools that the caller offers."""
+    tools = body.get("tools")
+    offered = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return [str(one["name"]) for one in offered if isinstance(one, dict) and "name" in one]
 
 
 def _completion(body: Body, _: Config) -> dict[str, Any]:

@@ -40,11 +40,13 @@ def _chat(reply: Reply, include_usage: bool) -> Iterator[bytes]:
         return event(shared | {"choices": [choice]})
 
     for choice in reply["choices"]:
-        index = choice["index"]
+        index, message = choice["index"], choice["message"]
         yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
-        for part in _halves(choice["message"]["content"]):
+        for part in _halves(message["content"] or ""):
             yield chunk(index, {"content": part})
-        yield chunk(index, {}, "stop")
+        if "tool_calls" in message:
+            yield chunk(index, {"tool_calls": [{"index": at, **call} for at, call in enumerate(message["tool_calls"])]})
+        yield chunk(index, {}, choice["finish_reason"])
     if include_usage:
         yield event(shared | {"choices": [], "usage": reply["usage"]})
     yield DONE

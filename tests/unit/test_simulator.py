@@ -92,6 +92,25 @@ def test_a_question_over_64_bytes_is_answered_with_its_hash(client: OpenAI) -> N
     assert ask("é" * 33) == "echo:" + hashlib.sha256(("é" * 33).encode()).hexdigest()
 
 
+def test_a_question_says_which_answer_it_wants_and_where_tools_are_offered_which_call(client: OpenAI) -> None:
+    wanted = [{"role": "user", "content": 'say:{"name":"Ada"}'}]
+    tools: Any = [{"type": "function", "function": {"name": name}} for name in ("person", "other")]
+    told: Any = {"model": "gpt-4o-mini", "messages": wanted}
+
+    text = client.chat.completions.create(**told).choices[0].message
+    called = client.chat.completions.create(**told, tools=tools).choices[0]
+    with client.chat.completions.stream(**told, tools=tools) as events:
+        streamed = events.get_final_completion().choices[0]
+
+    assert text.content == '{"name":"Ada"}'
+    assert (called.finish_reason, called.message.content) == ("tool_calls", None)
+    for choice in (called, streamed):
+        assert choice.message.tool_calls
+        assert choice.message.tool_calls[0].type == "function"
+        assert choice.message.tool_calls[0].function.name == "person"
+        assert choice.message.tool_calls[0].function.arguments == '{"name":"Ada"}'
+
+
 def test_base64_embeddings_are_little_endian_floats(upstream: Simulator) -> None:
     body = {"model": "m", "input": "a"}
     plain, packed = (
