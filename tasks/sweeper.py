@@ -18,8 +18,6 @@ logger = logging.getLogger(__name__)
 #: Entries of the `settled` stream older than this have been read, or their readers look for themselves.
 STREAM_MS = 60_000
 REQUESTS_AT_ONCE = 1000
-#: After so many looks at a request whose lane is always busy, its message counts as lost.
-FEW_LOOKS = 3
 #: kombu's own: messages that a worker holds, and when it got them.
 UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
 
@@ -35,7 +33,7 @@ def standing_batches() -> list[tuple[str, BatchState]]:
 def standing_requests() -> None:
     """Queue requests again whose message a worker took with it when it died."""
     patience = int(store.PATIENCE_SECONDS * 1000)
-    for request_id in store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template(), FEW_LOOKS):
+    for request_id in store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template()):
         logger.warning("%s was in no queue and is queued again", request_id.decode())
 
 

@@ -21,6 +21,9 @@ end
 local called = redis.call('ZPOPMIN', waiting, free)
 for at = 1, #called, 2 do
   redis.call('ZADD', calls, now + ARGV[5], called[at])
+  if redis.call('EXISTS', prefix .. 'request:' .. called[at]) == 1 then
+    redis.call('HSET', prefix .. 'request:' .. called[at], 'pushed', now)
+  end
   redis.call('LPUSH', 'sync', (ARGV[6]:gsub('ID', called[at]):gsub('QUEUE', 'sync')))
 end
 return #called / 2

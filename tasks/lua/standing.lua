@@ -1,17 +1,19 @@
 #!lua flags=allow-oom
--- Queues requests again that are in no queue although they should be: a worker took their message
--- and died. One that waits in a queue which is not empty is probably not lost, the queue is only busy: after
--- a few looks its message is pushed all the same. One that was being sent is known to be lost when its lease
--- is over. One that waits for a place is called by whoever ends; only if nobody is sending, it is called here.
+-- Queues requests again that are in no queue although they should be: a worker took their message and died.
+-- A group's queue is taken up as a whole: only an empty one has lost something. Of the synchronous one, which is first
+-- in, first out, what was pushed before the message that is next has left it, and what was pushed later is still in
+-- it, however long that takes: to push it once more would make the queue longer, and where workers are slow, so long
+-- that nothing else is done.
+-- One that waits for a place is called by whoever ends; only if nobody is sending, it is called here.
 -- A message too many does no harm.
 --
 -- ARGV: key prefix, time (ms) until a request is looked at again, most,
---       message of tasks.request with ID and QUEUE in place of its id and queue, looks that are a few.
+--       message of tasks.request with ID and QUEUE in place of its id and queue.
 -- Returns the ids that were queued again.
 local prefix, again = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local queued, busy, counted = {}, {}, {}
+local queued, nexts, counted = {}, {}, {}
 
 local function is_called_by_others(id, group)
   local credential = redis.call('HGET', prefix .. 'group:' .. group, 'credential') or ''
@@ -21,6 +23,20 @@ local function is_called_by_others(id, group)
   return redis.call('ZCOUNT', prefix .. 'calls:' .. credential, now, '+inf') > 0
 end
 
+local function pushed(id)
+  local r = redis.call('HMGET', prefix .. 'request:' .. id, 'queued', 'pushed')
+  return math.max(tonumber(r[1] or 0), tonumber(r[2] or 0))
+end
+
+-- When the message that is next was pushed; without one, everything has left the queue.
+local function next_of(queue)
+  if nexts[queue] == nil then
+    local found = redis.call('LINDEX', queue, -1)
+    nexts[queue] = found and pushed(found:match('"correlation_id":"(%x+)"') or '') or math.huge
+  end
+  return nexts[queue]
+end
+
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'lane', 'group', 'bytes', 'inputs')
@@ -28,12 +44,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', no
     -- One that was being sent when its worker died is sent by the synchronous lane.
     local batched = r[1] == 'queued' and r[2] == 'batch'
     local queue = batched and 'batch.' .. r[3] or 'sync'
-    if busy[queue] == nil then
-      busy[queue] = redis.call('LLEN', queue) > 0
-    end
+    local lost = (batched and now or pushed(id)) < next_of(queue)
     local waits = r[1] == 'queued' and not batched and is_called_by_others(id, r[3])
-    local lost = r[1] == 'running' or not busy[queue]
-      or not batched and redis.call('HINCRBY', record, 'looks', 1) % tonumber(ARGV[5]) == 0
     if lost and batched then
       -- Its group's counters may have been forgotten with the messages: they begin anew.
       local info = prefix .. 'group:' .. r[3]
@@ -45,6 +57,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', no
       redis.call('HINCRBY', info, 'queued_inputs', r[5])
     end
     if lost and not waits then
+      redis.call('HSET', record, 'pushed', now)
       redis.call('LPUSH', queue, (ARGV[4]:gsub('ID', id):gsub('QUEUE', queue)))
       queued[#queued + 1] = id
     end

@@ -228,15 +228,24 @@ class Requests(RuleBasedStateMachine):
         """Time has passed: what is in no queue is found, what was being sent goes to the synchronous lane."""
         for request_id in self.redis.zrange("lp:standing", 0, -1):
             self.redis.zadd("lp:standing", {request_id: 1})
-        empty = {ask.queue for ask in self.asks.values()} - {queue for queue, ids in self.queues.items() if ids}
-        lost = {i for i, ask in self.asks.items() if ask.state == "queued" and ask.queue in empty}
         sent = {i for i, ask in self.asks.items() if ask.state == "running"}
+        lost = {i for i, ask in self.asks.items() if ask.state in {"queued", "running"} and self._has_left(i, ask)}
 
-        found = [i.decode() for i in store.run("standing", 1000, 1000, message.request_template(), 10**6)]
+        found = [i.decode() for i in store.run("standing", 1000, 1000, message.request_template())]
 
-        assert set(found) == lost | sent
+        assert set(found) == lost
         for request_id in found:
             self.queues["sync" if request_id in sent else self.asks[request_id].queue].insert(0, request_id)
+
+    def _has_left(self, request_id: str, ask: Ask) -> bool:
+        """No message of it can be in its queue any more."""
+        queue = "sync" if ask.state == "running" else ask.queue
+        if not self.queues[queue]:
+            return True
+        return queue == "sync" and self._pushed(request_id) < self._pushed(self.queues[queue][-1])
+
+    def _pushed(self, request_id: str) -> int:
+        return max(int(at or 0) for at in self.redis.hmget(f"lp:request:{request_id}", "queued", "pushed"))
 
     def _owned(self, request_id: str, owner: str) -> Ask | None:
         ask = self.asks.get(request_id)
