@@ -54,7 +54,7 @@ def started(clone: Path, script: str, variables: dict[str, str]) -> Iterator[Pro
     process = Process(script, popen, log)
     try:
         yield process
-        assert "Traceback" not in process.text()
+        assert "Traceback" not in process.text(), process.text()
         os.killpg(popen.pid, signal.SIGINT)
         popen.wait(40)
     finally:
