@@ -54,7 +54,7 @@ def started(clone: Path, script: str, variables: dict[str, str]) -> Iterator[Pro
     process = Process(script, popen, log)
     try:
         yield process
-        assert "Traceback" not in process.text()
+        assert "Traceback" not in process.text(), process.text()
         os.killpg(popen.pid, signal.SIGINT)
         popen.wait(40)
     finally:
@@ -75,9 +75,8 @@ def first_answer(clone: Path, script: str, upstream: Simulator) -> None:
             ["sh", "examples/curl/ask.sh"], cwd=clone, env=clean(clone, **settings), capture_output=True, text=True
         )
         answered = time.monotonic() - began
+        print(f"\n{script!r}: serves after {serves:.0f} s, first answer after {answered:.0f} s")  # noqa: T201
     assert "echo:Why is the sky blue?" in done.stdout, done.stderr
-    assert not list((clone.parent / "home").glob(".[!c]*"))  # nothing at home but pip's cache
-    print(f"\n{script!r}: serves after {serves:.0f} s, first answer after {answered:.0f} s")  # noqa: T201
 
 
 def test_make_run_answers(clone: Path, shared_upstream: Simulator) -> None:

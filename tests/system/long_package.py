@@ -96,7 +96,7 @@ def test_it_starts_from_an_empty_directory_and_answers(home: Path, shared_upstre
                 requests.get(f"{url}/dashboard/{name}", timeout=10).content == (ROOT / "web/static" / name).read_bytes()
             )
         assert {path.name for path in (home / "empty").iterdir()} == {"var"}
-        assert "Traceback" not in process.text()
+        assert "Traceback" not in process.text(), process.text()
     finally:
         process.stop(signal.SIGINT, 40)
     assert popen.returncode == 0, process.text()

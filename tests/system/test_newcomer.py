@@ -14,7 +14,7 @@ from tasks import stack
 from tests import running
 from tests.running import ROOT, environment, until
 from tests.simulator.server import Simulator
-from tests.system.conftest import Up, is_ready
+from tests.system.conftest import Up
 from tests.system.test_up import refused
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -91,20 +91,23 @@ def test_without_any_redis_server_it_says_which_to_install(up: Up, tmp_path: Pat
     assert "there is no redis-server: install Redis 7 or newer" in refused(process)
 
 
-def test_with_a_redis_that_is_away_it_says_so_to_the_operator_and_to_the_caller(up: Up, tmp_path: Path) -> None:
+def test_with_a_redis_that_is_away_the_front_says_so_to_the_operator_and_to_the_caller(tmp_path: Path) -> None:
     port = running.free_port()
-    process = up(port, tmp_path, ready=False, REDIS_URL=NOWHERE, LLM_PROXY_VAULT_KEYS=running.VAULT_KEY)
-    until(lambda: "llm-proxy serves on" in process.text(), "it serves", 60)
+    settings = {"PORT": str(port), "REDIS_URL": NOWHERE, "LLM_PROXY_VAULT_KEYS": running.VAULT_KEY}
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    process = running.start("web", stack.web(), {**settings, "LLM_PROXY_WEB_PROCESSES": "1"}, tmp_path)
+    try:
+        until(lambda: "Redis is away" in process.text(), "it has looked for Redis", 60)
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+            json=body,
+            headers={"Authorization": "Bearer sk-newcomer"},
+            timeout=30,
+        )
+    finally:
+        process.kill()
+
     assert "requests are answered 503 until it is there; start it, or mend REDIS_URL" in process.text()
-    assert not is_ready(port)
-
-    answer = requests.post(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        json={"model": "m", "messages": []},
-        headers={"Authorization": "Bearer sk-newcomer"},
-        timeout=30,
-    )
-
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "store_unavailable"
 
