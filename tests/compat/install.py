@@ -28,23 +28,28 @@ def main() -> None:
             stamp.parent.mkdir(parents=True, exist_ok=True)
             (_npm if client.npm else _pypi)(client, stamp.parent)
             stamp.write_text(wanted)
+        _prepare(client, stamp.parent)
 
 
 def _pypi(client: Client, place: Path) -> None:
     python = place / "bin" / "python"
     _run(BIN / "uv", "venv", "--quiet", "--allow-existing", "--python", sys.executable, place)
     _run(BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *client.packages)
-    if client.name == "go":
-        _run(place / "bin" / "go", "build", "-o", place / "ask", ROOT / "examples" / "go" / "ask.go")
 
 
 def _npm(client: Client, place: Path) -> None:
     wanted = dict(package.rsplit("@", 1) for package in client.packages)
     (place / "package.json").write_text(json.dumps({"private": True, "dependencies": wanted}))
-    if client.program.endswith(".mjs"):
-        shutil.copy(PROGRAMS / client.program, place)  # Node looks for packages beside the program
     # No scripts: they fetch binaries from elsewhere, which nothing here needs.
     _run(BIN / "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", cwd=place)
+
+
+def _prepare(client: Client, place: Path) -> None:
+    """What a change of ours must reach, too."""
+    if client.program.endswith(".mjs"):
+        shutil.copy(PROGRAMS / client.program, place)  # Node looks for packages beside the program
+    if client.name == "go":
+        _run(place / "bin" / "go", "build", "-o", place / "ask", ROOT / "examples" / "go" / "ask.go")
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
