@@ -51,6 +51,12 @@ DAY = 86_400
         (words.size, (1000,), "1.0 kB"),
         (words.size, (12_340_000,), "12.3 MB"),
         (words.size, (1e9,), "1.0 GB"),
+        (words.short, (1_000_000,), "1 M"),
+        (words.usd, (0.00421,), "$0.0042"),
+        (words.span, (20 * DAY,), "20 d"),
+        (words.span, (72 * DAY,), "72 d"),
+        (words.size, (1_000_000,), "1.0 MB"),
+        (words.percent, (2, 3), "66.7%"),
         (words.clock, (71_412_000,), "19:50:12"),
         (
             words.percent,
