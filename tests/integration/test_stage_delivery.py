@@ -36,6 +36,7 @@ def test_a_line_that_the_upstream_lost_is_asked_for_once_more_and_then_told_so(l
 
     assert sorted(line.statuses()) == [0, 200]
     assert line.counter("requests_requeued") == 1
+    line.upstream.configure(ends=[{"drop": 1, "request_counts": {"total": 1, "completed": 0, "failed": 0}}])
     again = line.close(line.requests[0].group)
     line.end(again)
     assert line.deliver(again) is None
@@ -171,6 +172,8 @@ def test_a_batch_that_is_given_up_after_its_end_was_counted_once(line: Line) -> 
     assert line.deliver(batch)
     line.age(batch, 27)
 
+    assert line.deliver(batch) is None  # the sweep takes it up from here
+    assert line.record(batch)["state"] == BatchState.ENDED
     line.deliver_all(batch)
 
     assert line.statuses() == [404, 404]

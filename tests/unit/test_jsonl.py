@@ -83,12 +83,12 @@ def test_lines_end_at_line_feeds_only_and_a_mark_is_taken_from_the_beginning_onl
 
 def test_a_line_may_have_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonl, "MOST_LINE_BYTES", 6)
-    whole = [b"123", b"456\n12", b"3456", b"\n1"]
+    whole = [b"123", b"456", b"\n12", b"3456", b"\n1"]
     assert list(jsonl.split_lines(whole)) == [b"123456", b"123456", b"1"]
 
     with pytest.raises(UpstreamTrouble, match="longer than 6 bytes") as caught:
         list(jsonl.split_lines([b"1\n123", b"4567"]))
-    assert not caught.value.in_doubt
+    assert caught.value.in_doubt is False
 
 
 def test_a_form_is_the_fields_and_then_the_file() -> None:

@@ -29,6 +29,9 @@ DAY = date(2026, 11, 20)
         ("gpt-6-luna", CHAT, "standard", Rates(0.1, 0.01, 0.5), Rates(0.1, 0.01, 0.5)),
         # No batch price for what is cached: never dearer than what is not.
         ("gpt-4.1-mini", CHAT, "batch", Rates(0.2, 0.1, 0.8), Rates(0.4, 0.1, 1.6)),
+        # No flex price in the list: it is the batch's.
+        ("gpt-4.1-mini", CHAT, "flex", Rates(0.2, 0.1, 0.8), Rates(0.4, 0.1, 1.6)),
+        ("text-embedding-3-small", EMBEDDINGS, "flex", Rates(0.01, 0.01, 0), Rates(0.02, 0.02, 0)),
         # In no list, but half by the upstream's own page.
         ("text-embedding-3-small", EMBEDDINGS, "batch", Rates(0.01, 0.01, 0), Rates(0.02, 0.02, 0)),
     ],
@@ -87,4 +90,4 @@ def test_what_no_list_has_of_another_provider_is_unknown(provider: str, model: s
 
 
 def test_cached_tokens_are_part_of_the_input() -> None:
-    assert Rates(2, 1, 10).cost(1_000_000, 400_000, 100_000) == pytest.approx(0.6 * 2 + 0.4 + 1)
+    assert Rates(2, 0.5, 10).cost(1_000_000, 400_000, 100_000) == pytest.approx(0.6 * 2 + 0.4 * 0.5 + 1)
