@@ -23,7 +23,7 @@ from tests.rolling import versions
 from tests.running import Stack
 from tests.simulator.server import serve
 
-UPSTREAM = {"validate_delay": 0.2, "batch_delay": 2.0, "finalize_delay": 0.2}
+UPSTREAM: dict[str, Any] = {"validate_delay": 0.2, "batch_delay": 2.0, "finalize_delay": 0.2}
 WORKERS = ("worker-control", "worker-transfer", "worker-sync", "beat")
 #: In the order that docs/operations.md gives for an upgrade; back it is the other way round.
 ORDER = (*WORKERS, "web")
