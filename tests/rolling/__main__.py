@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,21 @@ from tests.rolling import versions
 from tests.running import Stack
 from tests.simulator.server import serve
 
-UPSTREAM = {"validate_delay": 0.2, "batch_delay": 2.0, "finalize_delay": 0.2}
+UPSTREAM: dict[str, Any] = {"validate_delay": 0.2, "batch_delay": 2.0, "finalize_delay": 0.2}
 WORKERS = ("worker-control", "worker-transfer", "worker-sync", "beat")
 #: In the order that docs/operations.md gives for an upgrade; back it is the other way round.
 ORDER = (*WORKERS, "web")
 #: An SDK that has been told to be patient.
 TRIES = 6
+#: Front, workers, and what all of them become meanwhile.
+MIXTURES = {
+    "upgraded one by one": ("old", "old", "new"),
+    "taken back one by one": ("new", "new", "old"),
+    "front old, workers new": ("old", "new", ""),
+    "front new, workers old": ("new", "old", ""),
+}
 #: Requests begin over this time, so that every moment of a roll has some of each state.
-SPREAD_SECONDS = 20.0
+ROLL_SECONDS, STAND_SECONDS = 40.0, 15.0
 
 
 def ask(url: str, question: str, number: int, pause_seconds: float) -> tuple[str, int]:
@@ -62,8 +69,6 @@ class Fleet:
 
     stack: Stack
     trees: dict[str, Path]
-    old: Path
-    new: Path
 
     def become(self, *, front: Path, workers: Path) -> None:
         """All anew, at once."""
@@ -79,7 +84,7 @@ class Fleet:
             self.stack.start(name)
 
 
-def run(commit: str, count: int) -> list[dict[str, Any]]:
+def run(commit: str, count: int, only: str) -> Iterator[dict[str, Any]]:
     """What became of the requests in each mixture."""
     trees: dict[str, Path] = {}
     with (
@@ -87,27 +92,24 @@ def run(commit: str, count: int) -> list[dict[str, Any]]:
         running.redis_server() as server,
         serve(**UPSTREAM) as upstream,
         ThreadPoolExecutor(count) as pool,
+        running.running_stack(
+            server.url, upstream.url, only=("beat",), launch=versions.launch_from(lambda name: trees.get(name, old))
+        ) as stack,
     ):
-        new = running.ROOT
-        trees.update(dict.fromkeys(ORDER, old))
-        with running.running_stack(server.url, upstream.url, launch=versions.launch_from(trees.__getitem__)) as stack:
-            fleet = Fleet(stack, trees, old, new)
-
-            def under_load(name: str, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
-                upstream.reset()
-                began = time.monotonic()
-                jobs = [pool.submit(ask, stack.url, f"{name} {n}", n, n * SPREAD_SECONDS / count) for n in range(count)]
-                meanwhile()
-                outcomes = [job.result() for job in jobs]
-                return _result(name, outcomes, upstream.stats()["billed"], time.monotonic() - began)
-
-            results = [under_load("upgraded one by one", lambda: fleet.replace(ORDER, new))]
-            results += [under_load("taken back one by one", lambda: fleet.replace(ORDER[::-1], old))]
-            fleet.become(front=old, workers=new)
-            results += [under_load("front old, workers new")]
-            fleet.become(front=new, workers=old)
-            results += [under_load("front new, workers old")]
-    return results
+        version = {"old": old, "new": running.ROOT}
+        fleet = Fleet(stack, trees)
+        for name, (front, workers, becomes) in MIXTURES.items():
+            if only not in name:
+                continue
+            fleet.become(front=version[front], workers=version[workers])
+            upstream.reset()
+            began = time.monotonic()
+            seconds = ROLL_SECONDS if becomes else STAND_SECONDS
+            jobs = [pool.submit(ask, stack.url, f"{name} {n}", n, n * seconds / count) for n in range(count)]
+            if becomes:
+                fleet.replace(ORDER if becomes == "new" else ORDER[::-1], version[becomes])
+            outcomes = [job.result() for job in jobs]
+            yield _result(name, outcomes, upstream.stats()["billed"], time.monotonic() - began)
 
 
 def _result(name: str, outcomes: list[tuple[str, int]], paid: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -128,7 +130,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.rolling", description=__doc__)
     parser.add_argument("commit")
     parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--only", default="", help="part of a mixture's name")
     arguments = parser.parse_args()
-    made = run(arguments.commit, arguments.requests)
-    sys.stdout.write(json.dumps(made, indent=1) + "\n")
-    sys.exit(any(result["answered_right"] != result["asked"] or result["paid_twice"] for result in made))
+    bad = False
+    for result in run(arguments.commit, arguments.requests, arguments.only):
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
+        bad |= result["answered_right"] != result["asked"] or result["paid_twice"] > 0
+    sys.exit(bad)
