@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 from typing import Any
 
@@ -15,6 +17,8 @@ from tasks.settings import settings
 app = Celery("tasks", set_as_current=False)
 app.config_from_object("celeryconfig")
 app.set_default()
+# What a chain was published as is a cycle; one that is found when gevent is gone complains on everybody's terminal.
+atexit.register(gc.collect)
 
 
 @after_setup_logger.connect

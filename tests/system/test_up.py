@@ -30,15 +30,19 @@ def sdk(port: int, key: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key)
 
 
-def test_ctrl_c_stops_everything_in_time_and_leaves_nothing_running(up: Up, data_dir: Path) -> None:
-    process = up(running.free_port(), data_dir)
+def test_ctrl_c_stops_everything_in_time_and_leaves_nothing_running(up: Up, data_dir: Path, api_key: str) -> None:
+    port = running.free_port()
+    process = up(port, data_dir)
     pids = process.children()
     assert len(pids) == 6
+    with sdk(port, api_key) as client:
+        assert ask(client, "something to stop after", "stopped") == "echo:something to stop after"
 
     took = process.stop(signal.SIGINT)
 
     assert process.popen.returncode == 0
     assert took < 25
+    assert "Exception ignored" not in process.text()
     assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
 
 
