@@ -87,6 +87,17 @@ class ResultLine(msgspec.Struct):
 _decoder = msgspec.json.Decoder(ResultLine)
 
 
+def check_object(body: msgspec.Raw) -> None:
+    """See that an answer is one.
+
+    Raises:
+        ValueError: it is missing, no object, or no UTF-8.
+    """
+    if not bytes(body).startswith(b"{"):
+        raise ValueError("the answer is no object")
+    bytes(body).decode()
+
+
 def parse_result(text: bytes) -> ResultLine:
     """Read one line.
 

@@ -33,8 +33,8 @@ def request_message(request_id: str, queue: str) -> str:
 
 
 def request_template() -> str:
-    """The message of `tasks.request` with ID and QUEUE in place of its id and queue."""
-    return request_message("ID", "QUEUE")
+    """The message of `tasks.request` with ID, QUEUE and NOW in place of its id, queue and the time (ms)."""
+    return request_message("ID", "QUEUE").replace('"properties":{', '"properties":{"pushed":NOW,', 1)
 
 
 def look_template(task_id: str) -> str:

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 #: Entries of the `settled` stream older than this have been read, or their readers look for themselves.
 STREAM_MS = 60_000
 REQUESTS_AT_ONCE = 1000
+#: More than may wait: thousands of a group that is paused must not keep the sweep from the others.
+MOST_PAGES = 200
 #: kombu's own: messages that a worker holds, and when it got them.
 UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
 
@@ -33,8 +35,11 @@ def standing_batches() -> list[tuple[str, BatchState]]:
 def standing_requests() -> None:
     """Queue requests again whose message a worker took with it when it died."""
     patience = int(store.PATIENCE_SECONDS * 1000)
-    for request_id in store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template()):
-        logger.warning("%s was in no queue and is queued again", request_id.decode())
+    for _ in range(MOST_PAGES):
+        for request_id in store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template()):
+            logger.warning("%s was in no queue and is queued again", request_id.decode())
+        if not connections.client().zcount(f"{store.PREFIX}standing", "-inf", store.now_ms()):
+            return
 
 
 def settled_messages() -> None:

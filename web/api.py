@@ -40,7 +40,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
     """
     caller = tokens.caller(provider)
     extra = carrying.carried(provider, request.headers, request.args, root)
-    if extra is None:
+    if extra is None or model in {".", ".."}:  # those are no names in a path
         return relay.relay()
     lane, max_wait = _lane(provider, endpoint), _max_wait()
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -67,7 +67,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
                 extra=extra.encode(),
             ),
             body=parsed.line,
-            fingerprint=parsed.fingerprint,
+            fingerprint=_fingerprint(parsed, model, extra.encode()),
             inputs=parsed.inputs,
             lane=lane,
             idempotency_key=request.headers.get("Idempotency-Key", ""),
@@ -87,6 +87,13 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
         stream=parsed.stream,
         usage=parsed.include_usage,
     )
+
+
+def _fingerprint(parsed: ParsedBody, model: str, extra: str) -> str:
+    """What tells two requests of one caller apart: the body, and what stands beside it."""
+    if not model and not extra:
+        return parsed.fingerprint
+    return parsing.fingerprint(f"{model} {extra}", parsed.fingerprint.encode())
 
 
 def _parse(provider: Provider, endpoint: str, body: bytes, model: str, lane: Lane) -> ParsedBody:

@@ -105,11 +105,11 @@ def parse(endpoint: str, body: bytes, *, model: str = "") -> ParsedBody:
     members = members_of(body)
     stream = bool(_member(_bool, members, "stream", "true or false"))
     line = _without(members, "stream", "stream_options") if stream or "stream" in members else body
-    if model and "model" not in members:
-        line = msgspec.json.encode({"model": model, **_object.decode(line)})  # a line has no path to name it
+    if model:  # a line has no path to name it, and what the body calls it counts for nothing beside a path
+        line = msgspec.json.encode({**_object.decode(line), "model": model})
     return ParsedBody(
         endpoint=endpoint,
-        model=_model(endpoint, members) if not model else _named(members, model),
+        model=model or _model(endpoint, members),
         line=one_line(line),
         fingerprint=fingerprint(endpoint, body),
         inputs=_inputs(members) if endpoint == "/v1/embeddings" else 1,
@@ -144,13 +144,6 @@ def _member(decoder: msgspec.json.Decoder[Any], members: Members, name: str, wha
         return decoder.decode(members[name])
     except msgspec.MsgspecError:
         raise InvalidRequest(f"'{name}' must be {what}.", param=name) from None
-
-
-def _named(members: Members, model: str) -> str:
-    """The model of the path; a body that names another one would be answered by that one in a batch."""
-    if _member(_string, members, "model", "a string") not in {None, model}:
-        raise InvalidRequest(f"'model' must be {model}, as in the path.", param="model")
-    return model
 
 
 def _model(endpoint: str, members: Members) -> str:

@@ -63,7 +63,7 @@ local function open_group(id)
       'provider', ARGV[h + 8], 'extra', ARGV[h + 9])
     redis.call('EXPIRE', key, lifetime)
     local g = redis.call('HMGET', key, 'unbatchable_until', 'format')
-    if tonumber(g[2] or 1) < FORMAT then
+    if ARGV[h + 8] ~= 'openai' and tonumber(g[2] or 1) < FORMAT then -- what older ones read rightly is left to them
       redis.call('HSET', key, 'format', FORMAT)
     end
     local unbatchable = tonumber(g[1] or 0) > now

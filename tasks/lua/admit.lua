@@ -2,7 +2,7 @@
 -- Gives the place of a synchronous call that has ended to those of its credential that wait for one.
 --
 -- ARGV: key prefix, credential ref, request id whose call has ended, most calls of a credential,
---       time (ms) for which a place is kept, message of tasks.request with ID and QUEUE in place of its id and queue,
+--       time (ms) for which a place is kept, message of tasks.request with ID, QUEUE and NOW in place of its id, queue and the time,
 --       time (ms) for which nobody of this credential shall be called.
 -- Returns how many were called.
 local prefix, credential = ARGV[1], ARGV[2]
@@ -24,6 +24,6 @@ for at = 1, #called, 2 do
   if redis.call('EXISTS', prefix .. 'request:' .. called[at]) == 1 then
     redis.call('HSET', prefix .. 'request:' .. called[at], 'pushed', now)
   end
-  redis.call('LPUSH', 'sync', (ARGV[6]:gsub('ID', called[at]):gsub('QUEUE', 'sync')))
+  redis.call('LPUSH', 'sync', (ARGV[6]:gsub('ID', called[at]):gsub('QUEUE', 'sync'):gsub('NOW', now)))
 end
 return #called / 2

@@ -157,9 +157,9 @@ end
 if count > 0 then
   redis.call('HSET', prefix .. 'batch:' .. batch, 'state', 'claimed', 'group', group, 'count', count, 'bytes', bytes,
     'claimed', now, 'oldest', oldest, 'quota', quota, 'credential', g[1], 'endpoint', g[2], 'model', g[3],
-    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0, 'format', FORMAT)
+    'organization', g[4], 'project', g[5], 'max_wait', g[6] or 0)
   if g[10] and g[10] ~= 'openai' then
-    redis.call('HSET', prefix .. 'batch:' .. batch, 'provider', g[10], 'extra', g[11] or '')
+    redis.call('HSET', prefix .. 'batch:' .. batch, 'provider', g[10], 'extra', g[11] or '', 'format', FORMAT)
   end
   redis.call('ZADD', prefix .. 'batches', now + ARGV[8], batch)
   redis.call('HINCRBY', prefix .. 'stats', 'batches_total', 1)

@@ -8,7 +8,7 @@
 -- A message too many does no harm.
 --
 -- ARGV: key prefix, time (ms) until a request is looked at again, most,
---       message of tasks.request with ID and QUEUE in place of its id and queue.
+--       message of tasks.request with ID, QUEUE and NOW in place of its id, queue and the time.
 -- Returns the ids that were queued again.
 local prefix, again = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
@@ -23,16 +23,23 @@ local function is_called_by_others(id, group)
   return redis.call('ZCOUNT', prefix .. 'calls:' .. credential, now, '+inf') > 0
 end
 
+-- When the request was last pushed.
 local function pushed(id)
   local r = redis.call('HMGET', prefix .. 'request:' .. id, 'queued', 'pushed')
   return math.max(tonumber(r[1] or 0), tonumber(r[2] or 0))
 end
 
--- When the message that is next was pushed; without one, everything has left the queue.
+-- When the message that is next was pushed; without one, everything has left the queue. A copy says so itself, the
+-- first message of a request has the time at which that was queued.
 local function next_of(queue)
   if nexts[queue] == nil then
     local found = redis.call('LINDEX', queue, -1)
-    nexts[queue] = found and pushed(found:match('"correlation_id":"(%x+)"') or '') or math.huge
+    local at = found and found:match('"pushed": *(%d+)')
+    if found and not at then
+      local id = found:match('"correlation_id": *"(%x+)"') or ''
+      at = redis.call('HGET', prefix .. 'request:' .. id, 'queued') or 0 -- one that is unknown tells nothing
+    end
+    nexts[queue] = tonumber(at) or math.huge
   end
   return nexts[queue]
 end
@@ -58,7 +65,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', no
     end
     if lost and not waits then
       redis.call('HSET', record, 'pushed', now)
-      redis.call('LPUSH', queue, (ARGV[4]:gsub('ID', id):gsub('QUEUE', queue)))
+      redis.call('LPUSH', queue, (ARGV[4]:gsub('ID', id):gsub('QUEUE', queue):gsub('NOW', now)))
       queued[#queued + 1] = id
     end
     if batched then

@@ -50,7 +50,8 @@ class Account:
     def __init__(self, group: Group, provider: Provider) -> None:
         extra = msgspec.json.decode(group.extra, type=Extra) if group.extra else Extra()
         self.provider = provider
-        self.root = extra.root or provider.root
+        self.root = provider.root
+        self._came_by = extra.root or provider.root  # files and batches have one version, single calls the caller's
         self.model = quote(group.model, safe="")  # as a path has it: what a caller calls a model adds nothing to it
         self.key = vault.open_sealed(group.credential)
         self.headers = {**auth_headers(self.key), **extra.headers}
@@ -110,7 +111,7 @@ class Account:
         try:
             with http.call(
                 "POST",
-                self.provider.operation(group.endpoint, self.model, self.root) + self._query,
+                self.provider.operation(group.endpoint, self.model, self._came_by) + self._query,
                 base=self.provider.base_url,
                 headers={**self.headers, "Content-Type": "application/json"},
                 data=body,

@@ -178,7 +178,7 @@ class Anthropic:
         line = _lines.decode(text)
         result = line.result
         if result.type == "succeeded":
-            bytes(result.message).decode()
+            jsonl.check_object(result.message)
             return ResultLine(line.custom_id, Response(200, None, result.message))
         if result.type == "errored":
             told = _envelopes.decode(result.error)
@@ -212,7 +212,9 @@ def _read(answer: dict[str, Any]) -> dict[str, Any]:
     """A batch in OpenAI's words."""
     counts = _counts(answer)
     status = str(answer.get("processing_status") or "")
+    failed = counts.get("errored")
     if status == "ended":
+        failed = sum(counts.values()) - counts.get("succeeded", 0)  # each has its line, whatever became of it
         cancelled = counts.get("canceled") or answer.get("cancel_initiated_at")
         status = "expired" if counts.get("expired") else "cancelled" if cancelled else "completed"
     upstream_id = http.text(answer, "id")
@@ -223,6 +225,6 @@ def _read(answer: dict[str, Any]) -> dict[str, Any]:
         "request_counts": {
             "total": sum(counts.values()),
             "completed": counts.get("succeeded"),
-            "failed": counts.get("errored"),
+            "failed": failed,
         },
     }

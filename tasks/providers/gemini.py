@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from tasks import jsonl
 from tasks.batches import Batch
 from tasks.errors import UpstreamTrouble
 from tasks.jsonl import MOST_LINE_BYTES, Response, ResultLine
@@ -83,6 +84,7 @@ class Gemini:
         self._account = Account(group, provider)
         self._files = google.Files(provider.base_url, self._account.headers, self._account.root)
         self._parts: dict[str, dict[int, bytes]] = {}
+        self._failed: set[str] = set()
         self._kept = 0
 
     def __repr__(self) -> str:
@@ -147,17 +149,20 @@ class Gemini:
     def parse(self, text: bytes) -> ResultLine | None:
         """A line of the result file; None while other lines of its request are still to come."""
         line = _lines.decode(text)
-        bytes(line.response).decode()
-        failed = bytes(line.error) != b"null"
         part = PART.fullmatch(line.key)
-        if failed:
-            # An embedding that failed is the answer of its whole request.
+        if bytes(line.error) != b"null":
+            if part:  # an embedding that failed is the answer of its whole request
+                self._kept -= sum(map(len, self._parts.pop(part[1], {}).values()))
+                self._failed.add(part[1])
             return ResultLine(part[1] if part else line.key, _error(line.error))
+        jsonl.check_object(line.response)
         if not part:
             return ResultLine(line.key, Response(200, None, line.response))
         number, total = int(part[2]), int(part[3])
         if number >= total:
             raise ValueError("a part beyond the last one")
+        if part[1] in self._failed:
+            return None
         found = self._parts.setdefault(part[1], {})
         if number in found:
             return None  # said twice
@@ -174,6 +179,7 @@ class Gemini:
 
     def _forget(self) -> None:
         self._parts.clear()
+        self._failed.clear()
         self._kept = 0
 
     def delete(self, file_id: str) -> None:

@@ -5,6 +5,7 @@ Time is a rule, too: a lease ends, a pause is over, the sweep's hour has come, w
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -242,10 +243,12 @@ class Requests(RuleBasedStateMachine):
         queue = "sync" if ask.state == "running" else ask.queue
         if not self.queues[queue]:
             return True
-        return queue == "sync" and self._pushed(request_id) < self._pushed(self.queues[queue][-1])
+        properties = json.loads(self.redis.lindex(queue, -1))["properties"]
+        ahead = properties.get("pushed") or self._at(properties["correlation_id"], "queued")
+        return queue == "sync" and max(self._at(request_id, "queued"), self._at(request_id, "pushed")) < ahead
 
-    def _pushed(self, request_id: str) -> int:
-        return max(int(at or 0) for at in self.redis.hmget(f"lp:request:{request_id}", "queued", "pushed"))
+    def _at(self, request_id: str, name: str) -> int:
+        return int(self.redis.hget(f"lp:request:{request_id}", name) or 0)
 
     def _owned(self, request_id: str, owner: str) -> Ask | None:
         ask = self.asks.get(request_id)

@@ -17,7 +17,7 @@ import requests
 
 from tasks import batches, leases, settings, store, sync
 from tasks.errors import NotOurTurn
-from tasks.models import BatchState, Lane
+from tasks.models import BatchState, Group, Lane
 from tests import running
 from tests.ground import HASTY_APP, HASTY_WSGI
 from tests.integration.test_store import GROUP, accept, make_request
@@ -188,8 +188,9 @@ def test_records_that_lack_new_fields_or_have_unknown_ones_are_read(own_redis: A
 
 
 def test_records_say_in_which_format_they_are(own_redis: Any) -> None:
-    accept(make_request())
-    batch_id = batches.claim(GROUP.id)
+    new = Group(credential="c" * 24, endpoint="/v1/messages", model="", provider="anthropic")
+    accept(make_request(), make_request(group=new))
 
-    for record in (f"lp:group:{GROUP.id}", f"lp:batch:{batch_id}"):
-        assert own_redis.hget(record, "format").decode() == str(store.FORMAT)
+    for group, written in ((GROUP, None), (new, str(store.FORMAT).encode())):  # an older version reads OpenAI's rightly
+        for record in (f"lp:group:{group.id}", f"lp:batch:{batches.claim(group.id)}"):
+            assert own_redis.hget(record, "format") == written

@@ -224,6 +224,25 @@ def test_azures_sdk_speaks_to_a_deployment(vendor_stack: Stack, key: str, vendor
     assert {query for _, _, query, _ in vendors["azure-classic"].seen} == {"api-version=2024-10-21"}
 
 
+def test_a_deployment_in_the_path_is_the_model_and_part_of_what_is_asked(
+    vendor_stack: Stack, vendors: Vendors, key: str
+) -> None:
+    def client(deployment: str) -> openai.AzureOpenAI:
+        return openai.AzureOpenAI(
+            azure_endpoint=f"{vendor_stack.url}/azure-classic", azure_deployment=deployment, api_key=key,
+            api_version="2024-10-21", max_retries=0,
+        )  # fmt: skip
+
+    headers = {"Idempotency-Key": "once"}
+    with client("dep-a") as one, client("dep-b") as other:
+        said = one.chat.completions.create(model="gpt-4o", messages=MESSAGES, extra_headers=headers)
+        with pytest.raises(openai.UnprocessableEntityError):
+            other.chat.completions.create(model="gpt-4o", messages=MESSAGES, extra_headers=headers)
+
+    assert said.choices[0].message.content == "echo:hello"
+    assert [line.body["model"] for job in vendors["azure-classic"].jobs.values() for line in job.lines] == ["dep-a"]
+
+
 def test_a_late_error_is_an_event_on_which_anthropics_sdk_raises(claude: anthropic.Anthropic, vendors: Vendors) -> None:
     vendors["anthropic"].ends.append(End(hold=3))
     asked: Any = [{"role": "user", "content": "fail-400"}]

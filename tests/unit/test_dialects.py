@@ -180,6 +180,24 @@ def test_a_part_beyond_the_last_is_no_part(embedder: gemini.Gemini, text: bytes)
         embedder.parse(text)
 
 
+def test_a_part_that_failed_ends_its_request_and_nothing_more_of_it_is_kept(embedder: gemini.Gemini) -> None:
+    assert embedder.parse(part(0, 3)) is None
+    ended = embedder.parse(b'{"key":"%s-1-3","error":{"code":3,"message":"no"}}' % (b"a" * 32))
+
+    assert ended is not None
+    assert ended.response is not None
+    assert (ended.custom_id, ended.response.status_code) == ("a" * 32, 400)
+    assert embedder.parse(part(2, 3)) is None
+    assert (embedder._parts, embedder._kept) == ({}, 0)
+
+
+def test_an_answer_that_is_missing_is_no_answer(embedder: gemini.Gemini, claude: Any) -> None:
+    with pytest.raises(ValueError, match="no object"):
+        embedder.parse(b'{"key":"%s"}' % (b"a" * 32))
+    with pytest.raises(ValueError, match="no object"):
+        claude[0].parse(b'{"custom_id":"%s","result":{"type":"succeeded"}}' % (b"a" * 32))
+
+
 def test_parts_of_which_none_is_whole_do_not_fill_the_memory(
     embedder: gemini.Gemini, monkeypatch: pytest.MonkeyPatch
 ) -> None:
