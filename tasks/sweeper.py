@@ -36,9 +36,10 @@ def standing_requests() -> None:
     """Queue requests again whose message a worker took with it when it died."""
     patience = int(store.PATIENCE_SECONDS * 1000)
     for _ in range(MOST_PAGES):
-        for request_id in store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template()):
+        looked, *queued = store.run("standing", patience, REQUESTS_AT_ONCE, message.request_template())
+        for request_id in queued:
             logger.warning("%s was in no queue and is queued again", request_id.decode())
-        if not connections.client().zcount(f"{store.PREFIX}standing", "-inf", store.now_ms()):
+        if looked < REQUESTS_AT_ONCE:
             return
 
 

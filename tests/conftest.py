@@ -21,6 +21,13 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def own_redis_server() -> Iterator[RedisServer]:
+    """A Redis of the test's own: the workers of the shared stack take what they find in theirs."""
+    with running.redis_server() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def shared_upstream() -> Iterator[Simulator]:
     """One quick upstream for the run."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import functools
 import os
 import re
 import secrets
@@ -30,13 +28,7 @@ VAULT_KEY = Fernet.generate_key().decode()
 START_SECONDS = 60.0
 COUNTED_SECONDS = 10.0
 PORTS = range(15_000, 30_000)  # below those from which kernels serve outgoing connections
-_taken: set[int] = set()
-
-
-@functools.cache
-def _port_locks() -> int:
-    """A file open for as long as this process lives."""
-    return os.open(Path(tempfile.gettempdir()) / f"llm-proxy-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
+_taken: dict[int, int] = {}
 
 
 def free_port() -> int:
@@ -47,12 +39,12 @@ def free_port() -> int:
     """
     while True:
         port = secrets.choice(PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # a byte for each port
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket(socket.AF_UNIX) as lock:
+            if sys.platform == "linux":  # a name without a file, which goes with its process
+                lock.bind(f"\0llm-proxy port {port}")
             probe.bind(("127.0.0.1", port))
-            if port not in _taken:
-                _taken.add(port)
-                return port
+            _taken[port] = lock.detach()
+            return port
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

@@ -9,11 +9,12 @@
 --
 -- ARGV: key prefix, time (ms) until a request is looked at again, most,
 --       message of tasks.request with ID, QUEUE and NOW in place of its id, queue and the time.
--- Returns the ids that were queued again.
+-- Returns how many were looked at, and the ids that were queued again.
 local prefix, again = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local queued, nexts, counted = {}, {}, {}
+local due = redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', now, 'LIMIT', 0, ARGV[3])
+local queued, nexts, counted = { #due }, {}, {}
 
 local function is_called_by_others(id, group)
   local credential = redis.call('HGET', prefix .. 'group:' .. group, 'credential') or ''
@@ -44,7 +45,7 @@ local function next_of(queue)
   return nexts[queue]
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'standing', '-inf', now, 'LIMIT', 0, ARGV[3])) do
+for _, id in ipairs(due) do
   local record = prefix .. 'request:' .. id
   local r = redis.call('HMGET', record, 'state', 'lane', 'group', 'bytes', 'inputs')
   if r[1] == 'queued' or r[1] == 'running' then

@@ -221,11 +221,11 @@ def test_no_key_no_token_and_no_prompt_is_found_anywhere_after_a_run_with_failur
     look(scene, prompt)
 
 
-def test_an_upstream_that_cannot_be_reached_makes_nobody_tell(redis_server: RedisServer) -> None:
+def test_an_upstream_that_cannot_be_reached_makes_nobody_tell(own_redis_server: RedisServer) -> None:
     key, prompt = secret(), f"prompt {secrets.token_hex(24)}"
     nowhere = f"http://127.0.0.1:{running.free_port()}"
     with running.running_stack(
-        redis_server.url, nowhere, LLM_PROXY_LOG_LEVEL="DEBUG", LLM_PROXY_REQUEST_DEADLINE_SECONDS="4"
+        own_redis_server.url, nowhere, LLM_PROXY_LOG_LEVEL="DEBUG", LLM_PROXY_REQUEST_DEADLINE_SECONDS="4"
     ) as stack:
         body = {"model": "nowhere", "messages": [{"role": "user", "content": prompt}]}
         headers = {"Authorization": f"Bearer {key}"}
@@ -235,7 +235,7 @@ def test_an_upstream_that_cannot_be_reached_makes_nobody_tell(redis_server: Redi
 
     assert [answer.status_code for answer in answers] == [504, 502]
     assert not any(found(each, logs) for each in (key, prompt))
-    assert not found(key, b"\n".join([*dump(redis_server.client), *(answer.content for answer in answers)]))
+    assert not found(key, b"\n".join([*dump(own_redis_server.client), *(answer.content for answer in answers)]))
 
 
 def test_what_is_looked_for_would_be_found() -> None:

@@ -15,11 +15,11 @@ DIALECTS = ("openai", "mistral", "gemini-openai", "gemini", "gemini-inline", "an
 
 
 def test_sealed_requests_are_opened_for_each_dialect(
-    vendors: Vendors, redis_server: RedisServer, tmp_path: Path
+    vendors: Vendors, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     (tmp_path / "providers.toml").write_text(own_file(vendors))
     with running.running_stack(
-        redis_server.url,
+        own_redis_server.url,
         vendors.url,
         LLM_PROXY_PROVIDERS_FILE=str(tmp_path / "providers.toml"),
         LLM_PROXY_SEAL_BODIES="true",
@@ -29,4 +29,4 @@ def test_sealed_requests_are_opened_for_each_dialect(
             vendors[name].reset()
             caller = Caller(name, stack.url, f"key-sealed-{name}", vendors[name])
             assert caller.said(caller.ask(f"secret of {name}")) == f"echo:secret of {name}"
-            assert b"secret of" not in b"".join(dump(redis_server.client))
+            assert b"secret of" not in b"".join(dump(own_redis_server.client))

@@ -39,7 +39,7 @@ def make_run(clone: Path, *words: str, **variables: str) -> str:
     done = subprocess.run(
         ["make", "--no-print-directory", "run", *words],
         cwd=clone,
-        env=environment(**variables),
+        env={k: v for k, v in environment(**variables).items() if not k.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
         text=True,
     )
