@@ -1,4 +1,4 @@
-"""TLS before a Redis that has none: certificates that sign themselves, and a tunnel."""
+"""TLS: a certificate that signs itself, and a tunnel before a Redis that has none."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests import running
 
 
 def self_signed(directory: Path) -> Path:
-    """A certificate of 127.0.0.1 that nobody else has signed, and its key, in one file."""
+    """A certificate of localhost and 127.0.0.1 that nobody else has signed, and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -39,7 +39,7 @@ def self_signed(directory: Path) -> Path:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path = directory / "redis.pem"
+    path = directory / "certificate.pem"
     path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 import threading
@@ -11,12 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests import running
+from tests.integration.tls import self_signed
 from tests.relay.raw_upstream import Call, RawUpstream
 from tests.relay.wire import Caller, ask
 from tests.running import RedisServer, Stack
@@ -37,32 +33,9 @@ class TlsUpstream(RawUpstream):
         return self.context.wrap_socket(sock, server_side=True)
 
 
-def certificate(path: Path) -> Path:
-    """A self-signed certificate for localhost with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsUpstream]:
-    upstream = TlsUpstream(certificate(tmp_path_factory.mktemp("tls") / "pem"))
+    upstream = TlsUpstream(self_signed(tmp_path_factory.mktemp("relay-tls")))
     yield upstream
     upstream.close()
 
@@ -70,7 +43,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsUpstream]:
 @pytest.fixture(scope="module")
 def trusting(redis_server: RedisServer, tls: TlsUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A front that trusts the upstream's certificate."""
-    trusted = next(tmp_path_factory.getbasetemp().glob("tls*/pem"))
+    trusted = next(tmp_path_factory.getbasetemp().glob("relay-tls*/certificate.pem"))
     with running.running_stack(
         redis_server.url, tls.url, only=("web",), LLM_PROXY_WEB_PROCESSES="1", SSL_CERT_FILE=str(trusted)
     ) as stack:
