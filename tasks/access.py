@@ -60,7 +60,7 @@ class Tokens:
         self._path = path
         self._looked_at = time.monotonic()
         self._state = self._stat()
-        self._tokens = read(path)
+        self._read()
 
     def __repr__(self) -> str:
         return f"Tokens({len(self._tokens)})"
@@ -87,11 +87,13 @@ class Tokens:
             return
         self._state = state
         try:
-            self._tokens = read(self._path)
+            self._read()
         except SettingsError as error:
             logger.error("the access tokens stay as they were: %s", error)
-        else:
-            logger.info("%d access tokens were read", len(self._tokens))
+
+    def _read(self) -> None:
+        self._tokens = read(self._path)
+        logger.info("%d access tokens were read", len(self._tokens))
 
     def _stat(self) -> tuple[int, int, int] | None:
         try:

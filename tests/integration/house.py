@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tests.running import Stack, until
 from tests.simulator.server import Simulator, serve
 
 CHAT = "/v1/chat/completions"
+WEB_PROCESSES = 2
+READ = "access tokens were read"
 UPSTREAM_KEY = "sk-of-the-organisation"
 #: Providers that would be served by the same upstream, if anything came through.
 ELSEWHERE = ("anthropic", "azure", "gemini", "gemini-openai", "groq")
@@ -32,12 +35,19 @@ class House:
     file: Path
 
     def write(self, *lines: str) -> None:
-        """Put the file's lines, and wait until every process has read them: the first token tells."""
-        probe = f"probe-{time.monotonic_ns()}"
+        """Put the file's lines, and wait until every web process has read them; each looks when it is asked."""
+        before = self.stack.processes["web"].text().count(READ)
         draft = self.file.with_suffix(".draft")
-        draft.write_text("\n".join([line_of(probe, "probe"), *lines]) + "\n")
+        draft.write_text("\n".join([line_of(f"probe-{time.monotonic_ns()}", "probe"), *lines]) + "\n")
         draft.rename(self.file)
-        until(lambda: all(self.get(probe).status_code == 200 for _ in range(12)), "the new file is read")
+        with ThreadPoolExecutor(8) as pool:
+            until(
+                lambda: (
+                    list(pool.map(self.get, ["nobody"] * 8))
+                    and self.stack.processes["web"].text().count(READ) - before == WEB_PROCESSES
+                ),
+                "each process has read the new file",
+            )
 
     def get(self, token: str, path: str = "/v1/models") -> requests.Response:
         return requests.get(self.stack.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30)
@@ -70,6 +80,8 @@ def opened() -> Iterator[House]:
             upstream.url,
             LLM_PROXY_ACCESS_TOKENS_FILE=str(file),
             LLM_PROXY_UPSTREAM_KEY=UPSTREAM_KEY,
+            LLM_PROXY_WEB_PROCESSES=str(WEB_PROCESSES),
             LLM_PROXY_PROVIDERS_FILE=str(providers),
         ) as stack:
+            until(lambda: stack.processes["web"].text().count(READ) == WEB_PROCESSES, "each process has read the file")
             yield House(stack, upstream, server.client, file)
