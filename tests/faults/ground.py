@@ -13,7 +13,6 @@ from pathlib import Path
 import requests
 
 from tests import ground, running
-from tests.faults.nursery import Nursery
 from tests.faults.passages import DIRECTORY
 from tests.running import until
 
@@ -128,13 +127,12 @@ def faults_ground() -> Iterator[Ground]:
     """A ground for one `with`, kept running."""
     with (
         running.short_directory() as directory,
-        contextlib.closing(Nursery()) as nursery,
         ground.opened(
             app="tests.faults.worker_app",
             wsgi="tests.faults.web_app:create_app()",
             extra=("worker-spare",),  # takes over while the dead one starts again
             upstream=UPSTREAM,
-            launch=nursery.launch,
+            launch=running.quick,
             LLM_PROXY_WEB_PROCESSES="1",
             LLM_PROXY_MAX_HOLD_SECONDS="0.1",
             LLM_PROXY_WEBHOOK_SECRETS=WEBHOOK_SECRET,

@@ -15,7 +15,7 @@ from tests.running import RedisServer, Stack
 from web.openapi import PATHS
 
 SHORT = settings(
-    max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

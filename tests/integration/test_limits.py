@@ -166,7 +166,7 @@ def test_many_models_with_a_trickle_each_stay_below_the_rate_of_creation_and_all
     created: list[float] = []
     sent = accepted = 0
     began = time.monotonic()
-    while (coming := time.monotonic() - began < 1.5 * hour) or sent < accepted:
+    while (coming := time.monotonic() - began < 1.5 * hour or accepted <= 2 * most) or sent < accepted:
         if coming:
             accept(*(make_request(group=groups[(accepted + n) % 50]) for n in range(10)))
             accepted += 10
@@ -177,7 +177,6 @@ def test_many_models_with_a_trickle_each_stay_below_the_rate_of_creation_and_all
 
     most_in_an_hour = max(sum(t <= other < t + hour for other in created) for t in created)
     assert most_in_an_hour <= most
-    assert accepted > 2 * most
 
 
 def test_no_more_than_a_few_batches_are_under_validation_before_the_first_is_admitted(

@@ -173,7 +173,7 @@ def test_the_scripts_do_what_the_model_says(monkeypatch: pytest.MonkeyPatch) -> 
     run_state_machine_as_test(
         Model,
         settings=settings(
-            max_examples=50,
+            max_examples=25,
             stateful_step_count=50,
             deadline=None,
             derandomize=True,  # each run meets what the last assertions ask for

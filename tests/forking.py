@@ -1,13 +1,15 @@
-"""`python -m tests.faults.forking`: forks a worker for each line of standard input; see `nursery`.
+"""`python -m tests.forking`: forks a worker for each line of standard input; see `nursery`.
 
-A line is JSON, [command, log file]; the answer is a line with the child's pid.
+A line is JSON, [command, environment, log file]; the answer is a line with the child's pid. Nothing of the project is
+imported here: a child reads its settings from its own environment.
 """
 
 from gevent import monkey
 
 monkey.patch_all()  # as Celery's command line does for this pool, and before anything else is imported
 
-import json  # noqa: E402 - patched first
+import importlib  # noqa: E402 - patched first
+import json  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
@@ -16,28 +18,37 @@ import sys  # noqa: E402
 import gevent.os  # noqa: E402
 from celery.__main__ import main  # noqa: E402
 
-import tests.faults.worker_app  # noqa: E402, F401 - what the children are made of
+#: What a worker imports of others, and what takes nearly all of its start.
+OTHERS = (
+    "celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "celery.concurrency.gevent",
+    "celery.fixups.django", "celery.worker.consumer", "cryptography.fernet", "kombu.transport.redis", "msgspec",
+    "redis", "requests",
+)  # fmt: skip
 
 _set_signal = monkey.get_original("signal", "signal")
 
 
 def serve() -> None:
     """Fork until the input ends."""
+    for name in OTHERS:
+        importlib.import_module(name)
     _set_signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     while line := sys.stdin.buffer.readline():
-        command, log = json.loads(line)
+        command, environment, log = json.loads(line)
         child = gevent.os.fork_gevent()
         if child == 0:
-            become(command, log)
+            become(command, environment, log)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
 
 
-def become(command: list[str], log: str) -> None:
+def become(command: list[str], environment: dict[str, str], log: str) -> None:
     """Be the worker, in a session of its own."""
     os.setsid()
     random.seed()
     _set_signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(output, number)
