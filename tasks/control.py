@@ -68,9 +68,10 @@ STOPPABLE: Final = frozenset(
 
 
 def cancel_group(group_id: str) -> dict[str, int]:
-    """Cancel what is queued and in flight of one group."""
+    """Cancel what is queued and in flight of one group, first the queue: what leaves it meanwhile is in flight."""
+    requests = _cancel_queue(group_id) + _cancel_synchronous(group_id)
     batches = [batch for batch, group in _in_flight() if group == group_id]
-    return {"requests": _cancel_queue(group_id), "batches": sum(map(cancel_batch, batches))}
+    return {"requests": requests, "batches": sum(map(cancel_batch, batches))}
 
 
 def cancel_all() -> dict[str, int]:
@@ -92,17 +93,20 @@ def _cancel_queue(group_id: str) -> int:
     return canceled
 
 
-def _cancel_synchronous() -> int:
-    """Requests of the synchronous lane that nobody sends yet."""
+def _cancel_synchronous(group_id: str = "") -> int:
+    """Requests of the synchronous lane, of one group or all, that nobody sends yet."""
     client = connections.client()
     ids = [request_id.decode() for request_id in client.zrange(f"{store.PREFIX}standing", 0, -1)]
     queued: list[str] = []
     for part in _chunks(ids):
         pipeline = client.pipeline(transaction=False)
         for request_id in part:
-            pipeline.hget(f"{store.PREFIX}request:{request_id}", "state")
-        states = pipeline.execute()
-        queued += [i for i, state in zip(part, states, strict=True) if state == RequestState.QUEUED.encode()]
+            pipeline.hmget(f"{store.PREFIX}request:{request_id}", "state", "group")
+        queued += [
+            request_id
+            for request_id, (state, group) in zip(part, pipeline.execute(), strict=True)
+            if state == RequestState.QUEUED.encode() and group_id in ("", (group or b"").decode())
+        ]
     return _cancel_ids(queued)
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 from typing import Any, Final
 
-from tasks import connections, store
+from tasks import connections, stats, store
 from tasks.models import Outcome
 
 HOURS: Final = 6
@@ -56,15 +56,6 @@ def _step(number: int, minutes: Minutes) -> dict[str, Any]:
         "at": number * STEP * 60,
         "answers": answered,
         "failed": answered - ok,
-        "p50_time_ms": _percentile(buckets, answered * 0.5),
-        "p95_time_ms": _percentile(buckets, answered * 0.95),
+        "p50_time_ms": stats.percentile(buckets, answered * 0.5, GROWTH),
+        "p95_time_ms": stats.percentile(buckets, answered * 0.95, GROWTH),
     }
-
-
-def _percentile(buckets: list[tuple[int, int]], rank: float) -> float:
-    seen = 0
-    for bucket, n in buckets:
-        seen += n
-        if seen >= rank:
-            return round(math.exp((bucket + 0.5) * GROWTH) - 1, 1)
-    return 0.0

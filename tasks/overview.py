@@ -10,6 +10,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from gevent.lock import BoundedSemaphore
+
 from tasks import connections, history, holding, spending, stats, store
 
 GROUPS: Final = 100
@@ -19,14 +21,17 @@ FRESH_SECONDS: Final = 1.0
 STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
 _seen: tuple[float, dict[str, Any]] | None = None
+_reading = BoundedSemaphore()
 
 
 def recent() -> dict[str, Any]:
     """What `read` gave within the last second; for pages that many may look at."""
     global _seen
-    if _seen is None or time.monotonic() - _seen[0] > FRESH_SECONDS:
-        _seen = (time.monotonic(), read())
-    return _seen[1]
+    with _reading:  # those who come while one reads get what it has read
+        if _seen is None or time.monotonic() - _seen[0] > FRESH_SECONDS:
+            found = read()
+            _seen = (time.monotonic(), found)
+        return _seen[1]
 
 
 def read() -> dict[str, Any]:

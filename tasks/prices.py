@@ -57,7 +57,7 @@ def find(host: str, model: str, endpoint: str, tier: str, day: date) -> Price | 
     Args:
         host: of OpenAI's upstream, or the name of another provider.
     """
-    found = _model(host, model, day)
+    found = _model(host, model)
     if found is None:
         return None
     info, provider = found
@@ -69,7 +69,7 @@ def find(host: str, model: str, endpoint: str, tier: str, day: date) -> Price | 
     return Price(paid, standard, provider) if paid else None
 
 
-def _model(host: str, model: str, day: date) -> tuple[ModelInfo, str] | None:
+def _model(host: str, model: str) -> tuple[ModelInfo, str] | None:
     from genai_prices import Usage, calc_price
 
     try:

@@ -74,13 +74,9 @@ class Results:
 
     def __init__(self) -> None:
         self._waiters: defaultdict[str, list[Waiter]] = defaultdict(list)
-        self._count = 0
         self._last_id = "$"
         # What is settled and has not been fetched yet: ids and sizes by caller.
         self._ready: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return self._count
 
     def start(self) -> None:
         """Start the reader greenlet."""
@@ -90,14 +86,12 @@ class Results:
         """Begin to wait; to be called before the request can be settled, or followed by `look`."""
         waiter = Waiter(request_id, caller)
         self._waiters[request_id].append(waiter)
-        self._count += 1
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
         """Stop waiting, answered or not."""
         waiters = self._waiters.get(waiter.request_id)
         if waiters and waiter in waiters:
-            self._count -= 1
             waiters.remove(waiter)
             if not waiters:
                 del self._waiters[waiter.request_id]
@@ -211,7 +205,6 @@ class Results:
 
     def _wake(self, request_id: str, payload: bytes | Exception) -> None:
         waiters = self._waiters.pop(request_id, [])
-        self._count -= len(waiters)
         for waiter in waiters:
             waiter.wake(payload)
 

@@ -70,14 +70,15 @@ def times(sum_ms: int, histogram: dict[Any, Any]) -> dict[str, float]:
     n = sum(count for _, count in buckets)
     result = {"avg_time_ms": round(sum_ms / n, 1) if n else 0.0}
     for percent in (50, 95, 99):
-        result[f"p{percent}_time_ms"] = _percentile(buckets, math.ceil(n * percent / 100))
+        result[f"p{percent}_time_ms"] = percentile(buckets, math.ceil(n * percent / 100), GROWTH)
     return result
 
 
-def _percentile(buckets: list[tuple[int, int]], rank: int) -> float:
+def percentile(buckets: list[tuple[int, int]], rank: float, growth: float) -> float:
+    """The value of this rank in a sorted histogram [(bucket, count)] with logarithmic buckets of `growth`."""
     seen = 0
     for bucket, count in buckets:
         seen += count
         if seen >= rank:
-            return round(math.exp((bucket + 0.5) * GROWTH) - 1, 1)  # the middle of the bucket
+            return round(math.exp((bucket + 0.5) * growth) - 1, 1)  # the middle of the bucket
     return 0.0

@@ -112,7 +112,7 @@ METRICS: Final = (
     Declared(
         "llm_proxy_fallbacks_total",
         COUNTER,
-        "Requests of late batches sent synchronously.",
+        "Requests of late batches, and of models that cannot be batched, sent synchronously.",
         "exceptions.fallbacks",
         ("lane",),
     ),

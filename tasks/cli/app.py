@@ -12,7 +12,7 @@ import typer
 
 from tasks import __version__
 from tasks.cli import change, doctor, run, show
-from tasks.errors import SettingsError, StoreUnavailable
+from tasks.errors import LlmProxyError, SettingsError, StoreUnavailable
 
 app = typer.Typer(
     name="llm-proxy",
@@ -48,5 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (redis.RedisError, StoreUnavailable) as error:
         typer.echo(f"llm-proxy: Redis is away ({type(error).__name__}): is the stack running? See REDIS_URL.", err=True)
+        return 1
+    except LlmProxyError as error:
+        typer.echo(f"llm-proxy: {error}", err=True)
         return 1
     return 0

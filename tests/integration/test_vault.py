@@ -110,13 +110,25 @@ def test_without_the_key_that_sealed_it_an_answer_is_an_error_and_not_nonsense(
 ) -> None:
     key = {"Idempotency-Key": "lost"}
     with sealed_stack(server, upstream, OLD) as stack:
-        assert post(stack, "q", **key).status_code == 200
+        sealed = post(stack, "q", **key)
+        assert sealed.status_code == 200
     with sealed_stack(server, upstream, NEW) as stack:
         answer = post(stack, "q", **key)
         logs = stack.logs()
+        shown = subprocess.run(
+            [sys.executable, "-m", "tasks", "requests", "show", sealed.headers["x-batch-task-id"]],
+            env=running.environment(**stack.variables),
+            cwd=running.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     assert answer.status_code == 500
     assert "LLM_PROXY_VAULT_KEYS lacks the key" in logs
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("llm-proxy: ")
+    assert "Traceback" not in shown.stderr
 
 
 @pytest.mark.parametrize("command", [["worker"], ["up"], None], ids=["worker", "up", "web"])
