@@ -95,7 +95,7 @@ def test_what_runs_a_command_exists(where: str) -> None:
 
 @pytest.mark.parametrize("command", RUN_HERE)
 def test_a_command_does_what_its_document_says(command: str) -> None:
-    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    words = [sys.executable if word == ".venv/bin/python" else word for word in shlex.split(command)]
 
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
 
