@@ -122,6 +122,8 @@ def requeue(
     and `queue` is that lane's; the group stays open for `delay_seconds`.
     """
     requeued = 0
+    if queue != message.SYNC_QUEUE:
+        request_ids = request_ids[::-1]  # each goes before the others: the first one is put last
     for start in range(0, len(request_ids), CHUNK_LINES):
         rows: list[str] = []
         for request_id in request_ids[start : start + CHUNK_LINES]:

@@ -18,7 +18,8 @@ from tasks.settings import settings
 
 logger = logging.getLogger(__name__)
 
-SETTLE_TRIES = 20
+#: Between two tries to store a reply: sooner than a sweep finds that nobody renews the lease any more.
+SETTLE_SECONDS = 1.0
 #: Answers that may come from something between us and a model that runs all the same.
 CUT_SHORT = frozenset({408, 502, 504})
 
@@ -44,8 +45,9 @@ def send(request_id: str) -> float | None:
     names = ("credential", "endpoint", "model", "organization", "project", "provider", "extra")
     group = Group(**dict(zip(names, parts, strict=True)))
     credential = group.credential
+    left = (int(accepted) + batches.deadline_ms() - store.now_ms()) / 1000
+    began = time.monotonic()
     try:
-        left = (int(accepted) + batches.deadline_ms() - store.now_ms()) / 1000
         if left <= 0:
             reply = stage.deadline_reply()
         elif int(failures) >= settings().max_line_attempts:
@@ -65,7 +67,7 @@ def send(request_id: str) -> float | None:
     except CredentialGone as error:
         logger.error("%s cannot be sent: %s", request_id, error)
         reply = stage.credential_reply()
-    _settle(request_id, token, reply)
+    _settle(request_id, token, reply, began + left)
     _admit(credential, request_id)
     return None
 
@@ -109,16 +111,18 @@ def _admit(credential: str, request_id: str, *, pause_seconds: float = 0.0) -> N
     store.run("admit", credential, request_id, settings().sync_concurrency, length, message.request_template(), pause)
 
 
-def _settle(request_id: str, token: str, reply: Reply) -> None:
-    """Settle, and again while Redis is away: the reply was paid, and is only here."""
-    for _ in range(SETTLE_TRIES):
+def _settle(request_id: str, token: str, reply: Reply, until: float) -> None:
+    """Settle, and again while Redis is away, until nobody waits any more: the reply was paid, and is only here."""
+    while True:
         try:
             settle.settle([(request_id, token, reply)])
         except StoreUnavailable:
-            time.sleep(1)
+            if time.monotonic() > until:
+                logger.error("%s: its reply could not be stored until its deadline", request_id)
+                return
+            time.sleep(SETTLE_SECONDS)
         else:
             return
-    logger.error("%s: its reply could not be stored in %d s", request_id, SETTLE_TRIES)
 
 
 def _last_word(error: UpstreamTrouble) -> Reply:

@@ -224,9 +224,12 @@ while ARGV[at] do
       if known then
         local original, print = known:match('^(%x+) (%x+)$')
         if redis.call('EXISTS', prefix .. 'request:' .. original) == 1 then
-          reply = print == fingerprint and original or 'conflict'
-          redis.call('HSET', prefix .. 'request:' .. original, 'attached', 1)
-          attached = attached + (print == fingerprint and 1 or 0)
+          reply = 'conflict'
+          if print == fingerprint then
+            reply = original
+            redis.call('HSET', prefix .. 'request:' .. original, 'attached', 1)
+            attached = attached + 1
+          end
         end
       end
     end

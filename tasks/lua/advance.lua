@@ -26,6 +26,7 @@ end
 if state == 'creating' and expected ~= 'creating' and redis.call('HINCRBY', key, 'creates', 1) > 1 then
   -- The claim counted the first one.
   redis.call('ZADD', prefix .. 'creations:' .. r[7], now, batch .. ':' .. ARGV[13])
+  redis.call('PEXPIRE', prefix .. 'creations:' .. r[7], 3600000, 'NX') -- an hour, if the claim's has passed
 end
 if state == 'submitted' and expected ~= 'submitted' then
   -- Known for as long as an event about it may come.

@@ -51,7 +51,17 @@ local function accepted_of(id)
   return tonumber(redis.call('HGET', prefix .. 'request:' .. id, 'accepted') or now)
 end
 
-local late = now - accepted_of(id_of(redis.call('LINDEX', queue, -1))) >= limit
+-- Copies of messages that were dealt with say nothing about who waits.
+local first
+for _ = 1, 500 do
+  first = id_of(redis.call('LINDEX', queue, -1))
+  if queued == 0 or redis.call('HGET', prefix .. 'request:' .. first, 'state') == 'queued' then
+    break
+  end
+  redis.call('RPOP', queue)
+  queued = queued - 1
+end
+local late = now - accepted_of(first) >= limit
 local quota = redis.sha1hex(table.concat({ g[1], g[4] or '', g[5] or '', g[3] }, '\0'))
 local flight, creations = prefix .. 'flight:' .. quota, prefix .. 'creations:' .. g[1]
 if not late then

@@ -26,7 +26,8 @@ for at = 7, #ARGV, 2 do
     end
     local queue = r[6] == 'batch' and 'batch.' .. r[3] or 'sync'
     if ARGV[at + 1] ~= '' then
-      redis.call('LPUSH', queue, ARGV[at + 1])
+      -- In a group's queue before all others: it is the oldest, and claim.lua looks at the first one's age.
+      redis.call(queue == 'sync' and 'LPUSH' or 'RPUSH', queue, ARGV[at + 1])
     end
     redis.call('ZADD', prefix .. 'standing', now + delay + ARGV[6], id)
     if queue ~= 'sync' then

@@ -123,9 +123,11 @@ class Requests(RuleBasedStateMachine):
         taken: list[str] = []
         size = 0
         allowed = not queue or group.id not in self.paused
+        while queue and not self._waits(queue[-1]):
+            queue.pop()
         while allowed and queue and len(taken) < most:
-            ask = self.asks.get(queue[-1])
-            if ask is not None and ask.state == "queued":
+            if self._waits(queue[-1]):
+                ask = self.asks[queue[-1]]
                 if taken and size + ask.request.line_bytes > most_bytes:
                     break
                 taken.append(queue[-1])
@@ -208,7 +210,8 @@ class Requests(RuleBasedStateMachine):
         assert done == (ask is not None)
         if ask is not None:
             self._queued(ask, counter)
-            self.queues[queue].insert(0, request_id)
+            waiting = self.queues[queue]
+            waiting.insert(0 if queue == "sync" else len(waiting), request_id)
             if delay and ask.request.lane is Lane.BATCH:
                 self.paused.add(ask.request.group.id)
 
@@ -257,6 +260,10 @@ class Requests(RuleBasedStateMachine):
 
     def _at(self, request_id: str, name: str) -> int:
         return int(self.redis.hget(f"lp:request:{request_id}", name) or 0)
+
+    def _waits(self, request_id: str) -> bool:
+        ask = self.asks.get(request_id)
+        return ask is not None and ask.state == "queued"
 
     def _owned(self, request_id: str, owner: str) -> Ask | None:
         ask = self.asks.get(request_id)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
 
-from tasks import batches, collector, message, settle, store, sweeper
+from tasks import batches, collector, leases, message, settle, store, sweeper, sync
 from tasks.accept import Acceptor
 from tasks.errors import IdempotencyConflict, StoreUnavailable
-from tasks.models import Group, Lane, Reply, Request
+from tasks.models import BatchState, Group, Lane, Reply, Request
+from tasks.providers import registry
 from tasks.results import Results
 from tasks.settings import settings
 
@@ -72,6 +74,15 @@ def test_an_idempotency_key_gives_the_first_request_or_a_conflict() -> None:
     assert accept(make_request(idempotency_key="k")) == [first.id]
     with pytest.raises(IdempotencyConflict):
         accept(make_request(idempotency_key="k", fingerprint="f2"))
+
+
+def test_who_is_refused_for_a_key_that_is_taken_does_not_share_its_request() -> None:
+    first = make_request(idempotency_key="k")
+    accept(first)
+    with pytest.raises(IdempotencyConflict):
+        accept(make_request(idempotency_key="k", fingerprint="f2"))
+
+    assert store.run("withdraw", "requests_total", first.id) == 1
 
 
 def test_a_claim_takes_the_oldest_requests_in_order_and_leaves_the_rest(
@@ -138,6 +149,76 @@ def test_a_requeued_request_is_nobodys_and_can_be_claimed_again() -> None:
     assert second
     assert settle.settle([(request.id, first, ok())]) == 0
     assert settle.settle([(request.id, second, ok())]) == 1
+
+
+def test_requests_that_are_queued_again_are_taken_first_and_in_their_order(redis_client: Any) -> None:
+    several = [make_request() for _ in range(3)]
+    for request in several:
+        accept(request)
+    first = batches.claim(GROUP.id)
+    assert first
+    later = make_request()
+    accept(later)
+
+    settle.requeue([request.id for request in several], first, message.group_queue(GROUP.id))
+
+    second = batches.claim(GROUP.id)
+    assert second
+    assert [request_id for request_id, _ in batches.lines(second)] == [*(r.id for r in several), later.id]
+
+
+def test_a_request_that_waited_too_long_is_let_go_although_its_group_pauses_and_others_came_since(
+    redis_client: Any,
+) -> None:
+    old = make_request()
+    accept(old)
+    first = batches.claim(GROUP.id)
+    assert first
+    accept(make_request())
+    redis_client.hset(f"lp:request:{old.id}", "accepted", 1)
+    settle.requeue([old.id], first, message.group_queue(GROUP.id), delay_seconds=3600)
+    redis_client.rpush(message.group_queue(GROUP.id), message.request_message("e" * 32, message.group_queue(GROUP.id)))
+
+    late = batches.claim(GROUP.id)
+
+    assert late
+    assert [request_id for request_id, _ in batches.lines(late)] == [old.id]
+    assert batches.claim(GROUP.id) is None
+
+
+def test_a_reply_that_was_paid_for_is_stored_however_long_redis_is_away(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(lane=Lane.SYNC)
+    accept(request)
+    away = iter([True] * 100 + [False])
+    store_them = settle.settle
+
+    def settle_when_back(replies: Any) -> int:
+        if next(away):
+            raise StoreUnavailable("gone", retry_after_seconds=20)
+        return store_them(replies)
+
+    monkeypatch.setattr(registry, "upstream", lambda group: SimpleNamespace(send=lambda body, seconds: ok()))
+    monkeypatch.setattr(settle, "settle", settle_when_back)
+    monkeypatch.setattr(sync, "SETTLE_SECONDS", 0.0)
+
+    assert sync.send(request.id) is None
+
+    assert redis_client.hget(f"lp:request:{request.id}", "state") == b"settled"
+
+
+def test_the_pace_of_creation_is_forgotten_although_it_is_begun_by_a_second_try(redis_client: Any) -> None:
+    accept(make_request())
+    batch_id = batches.claim(GROUP.id)
+    assert batch_id
+    redis_client.hset(f"lp:batch:{batch_id}", mapping={"state": "uploading", "creates": 1})
+    redis_client.delete(f"lp:creations:{GROUP.credential}")
+
+    with leases.lease(batch_id, BatchState.UPLOADING) as held:
+        held.advance(BatchState.CREATING)
+
+    assert redis_client.ttl(f"lp:creations:{GROUP.credential}") > 0
 
 
 def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sweep(redis_client: Any) -> None:
