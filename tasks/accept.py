@@ -39,6 +39,7 @@ class _Entry:
 
     request_id: str
     group_id: str
+    digest: str
     head: Row = field(repr=False)  # what the group's first request in a gather says of it
     row: Row = field(repr=False)
     size: int
@@ -54,7 +55,7 @@ class Acceptor:
         self._pending: deque[_Entry] = deque()
         self._taken: list[_Entry] = []  # in the script just now
         self._arrived = Event()
-        self._doubtful: list[str] = []
+        self._doubtful: list[_Entry] = []
         self._pressure = Pressure(config)
 
     def start(self) -> None:
@@ -98,7 +99,7 @@ class Acceptor:
 
     def _refuse_all(self) -> None:
         """Redis does not answer: let nobody wait for it. What it takes all the same is taken back."""
-        self._doubtful += [entry.request_id for entry in self._taken if not entry.accepted.ready()]
+        self._doubtful += [entry for entry in self._taken if not entry.accepted.ready()]
         for entry in [*self._taken, *self._pending]:
             if not entry.accepted.ready():
                 entry.accepted.set_exception(StoreUnavailable(store.ABSENT, retry_after_seconds=20))
@@ -156,16 +157,21 @@ class Acceptor:
             )
         except StoreUnavailable:
             # Whether Redis took them is not known; their callers hear that it did not, and so it shall be.
-            self._doubtful += [entry.request_id for entry in chunk]
+            self._doubtful += chunk
             raise
         return replies
 
     def _withdraw(self) -> None:
-        """Take back what may have been accepted although its callers were told that it was not."""
+        """Take back what may have been accepted although its callers were told that it was not.
+
+        What a worker was quicker to take is an orphan, for the caller to find who comes again.
+        """
         if not self._doubtful:
             return
+        rows = [part for entry in self._doubtful for part in (entry.request_id, entry.digest, "gone")]
         try:
-            withdrawn = store.run("withdraw", "requests_total", *self._doubtful)
+            withdrawn = store.run("withdraw", "requests_total", *rows[::3])
+            store.run("depart", self._presence.number, store.DELIVERED_SECONDS, self._config.result_ttl_seconds, *rows)
         except StoreUnavailable:
             return
         logger.warning("%d of %d doubtful requests had been accepted", withdrawn, len(self._doubtful))
@@ -184,6 +190,7 @@ def _entry(request: Request, credential: str) -> _Entry:
     return _Entry(
         request.id,
         group_id,
+        request.digest,
         (
             group_id, group.credential, vault.seal(credential), group.endpoint, group.model,
             group.organization, group.project, group.max_wait_seconds, group.provider, group.extra,

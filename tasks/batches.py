@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tasks import connections, store
+from tasks.errors import CredentialGone
 from tasks.models import BatchState, Group, Outcome, Reply, new_id
 from tasks.providers.catalogue import providers
 from tasks.settings import settings
@@ -133,6 +134,7 @@ def stop_ms(max_wait_seconds: float) -> int:
     return min(stop, int(max_wait_seconds * 1000)) if max_wait_seconds else stop
 
 
+GROUP_GONE: Final = -2
 FIELDS: Final = frozenset(f.name for f in fields(Batch))
 
 
@@ -158,7 +160,11 @@ def from_record(batch_id: str, flat: Sequence[bytes]) -> Batch:
 
 
 def claim(group_id: str) -> str | None:
-    """Close one batch of a group if it is full or old enough; returns the new batch's id."""
+    """Close one batch of a group if it is full or old enough; returns the new batch's id.
+
+    Raises:
+        CredentialGone: the group has outlived its record and its credential, which go together.
+    """
     config = settings()
     batch_id = new_id()
     count = store.run(
@@ -176,6 +182,8 @@ def claim(group_id: str) -> str | None:
         PROBES,
         _limits(),
     )
+    if count == GROUP_GONE:
+        raise CredentialGone(f"group {group_id} is not in the store any more")
     if count < 0:
         store.say_newer("group", group_id)
     return batch_id if count > 0 else None

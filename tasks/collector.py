@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from tasks import batches, connections, message, store
-from tasks.errors import StoreUnavailable
+from tasks import batches, connections, control, message, stage, store
+from tasks.errors import CredentialGone, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,10 @@ def collect() -> Iterator[str]:
         for group_id in due:
             try:
                 batch_id = batches.claim(group_id)
+            except CredentialGone as error:
+                count = control.end_queue(group_id, stage.credential_reply())
+                logger.error("%d requests cannot be sent: %s", count, error)
+                continue
             except StoreUnavailable:
                 logger.exception("group %s could not be closed; the others are", group_id)
                 continue

@@ -69,7 +69,7 @@ STOPPABLE: Final = frozenset(
 
 def cancel_group(group_id: str) -> dict[str, int]:
     """Cancel what is queued and in flight of one group, first the queue: what leaves it meanwhile is in flight."""
-    requests = _cancel_queue(group_id) + _cancel_synchronous(group_id)
+    requests = end_queue(group_id, canceled_reply()) + _cancel_synchronous(group_id)
     batches = [batch for batch, group in _in_flight() if group == group_id]
     return {"requests": requests, "batches": sum(map(cancel_batch, batches))}
 
@@ -77,20 +77,21 @@ def cancel_group(group_id: str) -> dict[str, int]:
 def cancel_all() -> dict[str, int]:
     """Cancel everything that is queued or in flight."""
     groups = [group.decode() for group in connections.client().zrange(f"{store.PREFIX}groups", 0, -1)]
-    requests = sum(map(_cancel_queue, groups)) + _cancel_synchronous()
+    requests = sum(end_queue(group, canceled_reply()) for group in groups) + _cancel_synchronous()
     return {"requests": requests, "batches": sum(cancel_batch(batch) for batch, _ in _in_flight())}
 
 
-def _cancel_queue(group_id: str) -> int:
+def end_queue(group_id: str, reply: Reply) -> int:
+    """Answer everything that is queued of a group; returns how much that was."""
     client, queue = connections.client(), message.group_queue(group_id)
     texts = client.lrange(queue, 0, -1)
-    canceled = _cancel_ids([request_id for request_id in map(_id_of, texts) if request_id])
+    ended = _end([request_id for request_id in map(_id_of, texts) if request_id], reply)
     for part in _chunks(texts):  # nothing needs these messages any more, but they would be counted
         pipeline = client.pipeline(transaction=False)
         for text in part:
             pipeline.lrem(queue, 1, text)
         pipeline.execute()
-    return canceled
+    return ended
 
 
 def _cancel_synchronous(group_id: str = "") -> int:
@@ -107,11 +108,11 @@ def _cancel_synchronous(group_id: str = "") -> int:
             for request_id, (state, group) in zip(part, pipeline.execute(), strict=True)
             if state == RequestState.QUEUED.encode() and group_id in ("", (group or b"").decode())
         ]
-    return _cancel_ids(queued)
+    return _end(queued, canceled_reply())
 
 
-def _cancel_ids(ids: list[str]) -> int:
-    return settle.settle((request_id, settle.QUEUE, canceled_reply()) for request_id in ids)
+def _end(ids: list[str], reply: Reply) -> int:
+    return settle.settle((request_id, settle.QUEUE, reply) for request_id in ids)
 
 
 def _in_flight() -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from gevent.event import Event
 from tasks import store
 from tasks.errors import StoreUnavailable
 from tasks.presence import Presence
+from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ class How(StrEnum):
 class Departures:
     """The departed clients of one process on their way into Redis."""
 
-    def __init__(self, presence: Presence) -> None:
+    def __init__(self, config: Settings, presence: Presence) -> None:
+        self._config = config
         self._presence = presence
-        self._pending: deque[tuple[str, str, How]] = deque(maxlen=MOST)
+        self._pending: deque[tuple[str, str, How]] = deque()
+        self._dropped = 0
         self._arrived = Event()
         self._noted = Event()
         self._noted.set()
@@ -54,6 +57,9 @@ class Departures:
 
     def add(self, request_id: str, digest: str, how: How) -> None:
         """Note one, soon."""
+        if len(self._pending) >= MOST:
+            self._dropped += 1
+            return
         self._pending.append((request_id, digest, how))
         self._noted.clear()
         self._arrived.set()
@@ -82,7 +88,11 @@ class Departures:
         rows: list[str] = []
         for request_id, digest, how in chunk:
             rows += (request_id, digest, How.GONE if how is How.CANCELLED else how)
-        store.run("depart", self._presence.number, store.DELIVERED_SECONDS, *rows)
+        kept_seconds = self._config.result_ttl_seconds
+        store.run("depart", self._presence.number, store.DELIVERED_SECONDS, kept_seconds, *rows)
+        if self._dropped:
+            logger.error("%d departures were not noted while Redis was away", self._dropped)
+            self._dropped = 0
         cancelled = [request_id for request_id, _, how in chunk if how is How.CANCELLED]
         if cancelled:
             withdrawn = store.run("withdraw", "requests_cancelled", *cancelled)

@@ -6,11 +6,12 @@ delivered: one message of the event exchange for each 500 requests. Off by defau
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from tasks import connections, message, store
+from tasks import batches, connections, message, store
 from tasks.models import RequestState
 from tasks.settings import settings
 
@@ -21,15 +22,37 @@ CHUNK: Final = 500
 REDACTED: Final = "('{id}',)"
 
 
-def received(app: Any, ids: Sequence[str]) -> None:
-    """Say that requests have been closed into a batch."""
-    _send(app, (("task-received", _description(request_id)) for request_id in ids))
+def received(app: Any, batch_id: str) -> None:
+    """Say which requests have been closed into a batch."""
+    with _best_effort():
+        _send(app, (("task-received", _description(request_id)) for request_id in _requests(batch_id)))
 
 
-def ended(app: Any, ids: Sequence[str]) -> None:
-    """Say which of a batch's requests are settled, and after what time."""
-    if not settings().task_events:
-        return
+@contextlib.contextmanager
+def delivery(app: Any, batch_id: str) -> Iterator[None]:
+    """Say after the last step of delivery which of a batch's requests are settled, and after what time."""
+    ids: list[str] = []
+    with _best_effort():
+        ids = _requests(batch_id)
+    yield
+    with _best_effort():
+        _ended(app, ids)
+
+
+@contextlib.contextmanager
+def _best_effort() -> Iterator[None]:
+    """What people see must not hold up what they wait for."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("task events were not sent: %s", type(error).__name__)
+
+
+def _requests(batch_id: str) -> list[str]:
+    return [request_id for request_id, _ in batches.lines(batch_id)] if settings().task_events else []
+
+
+def _ended(app: Any, ids: Sequence[str]) -> None:
     client = connections.client()
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
@@ -64,15 +87,11 @@ def _description(request_id: str) -> dict[str, Any]:
 
 
 def _send(app: Any, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Best effort: what people see must not hold up what they wait for."""
     if not settings().task_events:
         return
-    try:
-        with app.connection_for_write() as connection:
-            dispatcher = app.events.Dispatcher(connection, buffer_group={"task"}, buffer_limit=CHUNK)
-            with dispatcher:
-                for kind, fields in events:
-                    dispatcher.send(kind, **fields)
-                dispatcher.flush()
-    except Exception as error:
-        logger.warning("task events were not sent: %s", type(error).__name__)
+    with app.connection_for_write() as connection:
+        dispatcher = app.events.Dispatcher(connection, buffer_group={"task"}, buffer_limit=CHUNK)
+        with dispatcher:
+            for kind, fields in events:
+                dispatcher.send(kind, **fields)
+            dispatcher.flush()

@@ -20,7 +20,7 @@ import redis
 from celery import Task, chain, shared_task
 from celery.exceptions import Ignore
 
-from tasks import batches, budgets, collector, delivery, events, message, polling, store, submission, sweeper, sync
+from tasks import budgets, collector, delivery, events, message, polling, store, submission, sweeper, sync
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState
 from tasks.settings import settings
@@ -65,8 +65,7 @@ def collect(self: Task[Any, Any]) -> None:
     """Start a chain for every group that is full or old enough."""
     for batch_id in collector.collect():
         start(batch_id)
-        if settings().task_events:
-            events.received(self.app, [request_id for request_id, _ in batches.lines(batch_id)])
+        events.received(self.app, batch_id)
 
 
 @shared_task(name="tasks.submit", bind=True, max_retries=None)
@@ -99,11 +98,8 @@ def look(self: Task[Any, Any], batch_id: str) -> None:
 @shared_task(name="tasks.deliver", bind=True, max_retries=None)
 def deliver(self: Task[Any, Any], batch_id: str) -> None:
     """Settle every request of the batch."""
-    ids = [request_id for request_id, _ in batches.lines(batch_id)] if settings().task_events else []
-    try:
+    with events.delivery(self.app, batch_id):
         _step(self, lambda: delivery.deliver(batch_id))
-    finally:
-        events.ended(self.app, ids)
 
 
 @shared_task(name=message.SWEEP_TASK)

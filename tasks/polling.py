@@ -62,8 +62,7 @@ def look(batch_id: str) -> bool:
 
 def _glance(held: Lease) -> float | None:
     batch = held.batch
-    answer = registry.upstream(batch.group).retrieve(batch.upstream_id)
-    status = outcomes.status(answer)
+    answer, status = _retrieve(batch, registry.upstream(batch.group))
     if status in TERMINAL:
         _end(held, status, answer)
         return None
@@ -74,10 +73,7 @@ def _glance(held: Lease) -> float | None:
 
 def _look(held: Lease) -> float | None:
     batch, upstream = held.batch, registry.upstream(held.batch.group)
-    answer = upstream.retrieve(batch.upstream_id)
-    status = outcomes.status(answer)
-    if status in ADMITTED and batch.upstream_status not in ADMITTED:
-        quota.admitted(batch.id)
+    answer, status = _retrieve(batch, upstream)
     if status in TERMINAL:
         _end(held, status, answer)
         return None
@@ -101,6 +97,15 @@ def _look(held: Lease) -> float | None:
         **outcomes.progress(answer),
     )
     return pause
+
+
+def _retrieve(batch: Batch, upstream: Upstream) -> tuple[dict[str, Any], str]:
+    """The upstream's object of the batch and its status."""
+    answer = upstream.retrieve(batch.upstream_id)
+    status = outcomes.status(answer)
+    if status in ADMITTED and batch.upstream_status not in ADMITTED:
+        quota.admitted(batch.id)
+    return answer, status
 
 
 def _cancel(held: Lease, upstream: Upstream, now_ms: int) -> None:

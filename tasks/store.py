@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -42,13 +43,20 @@ READ_BYTES: Final = 1_000_000
 READ_KEYS: Final = 200
 ABSENT: Final = "The proxy's store does not answer; try again shortly."
 LUA_DIR: Final = Path(__file__).parent / "lua"
+INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 
 @functools.cache
 def _script(name: str) -> Script:
-    source = (LUA_DIR / f"{name}.lua").read_text().replace("FORMAT", str(FORMAT))
-    script: Script = connections.client().register_script(source)
+    script: Script = connections.client().register_script(source(name))
     return script
+
+
+def source(name: str) -> str:
+    """A script with the `lua/parts/` that it includes; each has its line `-- include <part>`."""
+    text = (LUA_DIR / f"{name}.lua").read_text()
+    text = INCLUDE.sub(lambda line: (LUA_DIR / "parts" / f"{line[1]}.lua").read_text(), text)
+    return text.replace("FORMAT", str(FORMAT))
 
 
 def run(name: str, *args: Any) -> Any:

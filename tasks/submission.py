@@ -13,7 +13,7 @@ import logging
 import tempfile
 from typing import IO
 
-from tasks import batches, connections, outcomes, sealing, stage, store, unbatchable
+from tasks import batches, connections, control, outcomes, sealing, settle, stage, store, unbatchable
 from tasks.batches import Batch, encode_refusal
 from tasks.errors import CredentialGone, UpstreamRefused, UpstreamTrouble
 from tasks.leases import Lease
@@ -43,8 +43,7 @@ def _submit(held: Lease) -> float | None:
         if adopted or pause:
             return pause
     if held.batch.must_stop(store.now_ms()):
-        # Nothing of it has been run: it ends as if the upstream had cancelled it.
-        held.advance(BatchState.ENDED, release=True, outcome="failed", end="unsubmitted", upstream_status="cancelled")
+        _end_unsubmitted(held)
         return None
     known = unbatchable.refusal(held.batch.group.id)
     if known is not None:
@@ -56,17 +55,26 @@ def _submit(held: Lease) -> float | None:
     return None
 
 
+def _end_unsubmitted(held: Lease) -> None:
+    """Nothing of it has been run: it ends as if the upstream had cancelled it."""
+    held.advance(BatchState.ENDED, release=True, outcome="failed", end="unsubmitted", upstream_status="cancelled")
+
+
 def _upload_and_create(held: Lease, upstream: Upstream) -> None:
-    batch = held.batch
+    batch, count = held.batch, 1
     try:
         with tempfile.TemporaryFile() as form:
             if not upstream.uploads:
-                _write_form(form, upstream, batch)
+                count = _write_form(form, upstream, batch)
             elif not batch.input_file:
                 # Counted first: an upload whose answer is lost leaves a file that cleaning must look for.
                 held.advance(BatchState.UPLOADING, uploads=batch.uploads + 1)
-                _write_form(form, upstream, batch)
-                held.advance(BatchState.UPLOADING, input_file=upstream.upload(form, batch))
+                count = _write_form(form, upstream, batch)
+                if count:
+                    held.advance(BatchState.UPLOADING, input_file=upstream.upload(form, batch))
+            if not count or control.is_canceled(batch.id):  # the operator may have said so while it was uploaded
+                _end_unsubmitted(held)
+                return
             held.advance(BatchState.CREATING, create_at=store.now_ms())
             upstream_id = upstream.create(held.batch, form)
     except UpstreamRefused as error:
@@ -127,20 +135,28 @@ def _resolve_doubt(held: Lease, upstream: Upstream) -> tuple[bool, float | None]
     return found is not None, None
 
 
-def _write_form(form: IO[bytes], upstream: Upstream, batch: Batch) -> None:
-    """Write what will be sent, to disk: bodies are read in pieces and never all held."""
+def _write_form(form: IO[bytes], upstream: Upstream, batch: Batch) -> int:
+    """Write what will be sent, to disk: bodies are read in pieces and never all held; returns how many lines."""
     form.write(upstream.head(batch))
-    gone, separator = [], b""
+    lost, count, separator = [], 0, b""
     for ids in store.by_size(batches.lines(batch.id)):
         for request_id, body in zip(ids, _bodies(ids), strict=True):
-            if body is None:  # it is settled already
-                gone.append(request_id)
+            if body is None:
+                lost.append(request_id)
             else:
+                count += 1
                 form.write(separator + upstream.line(request_id, sealing.opened(request_id, body)))
                 separator = upstream.separator
     form.write(upstream.tail)
     form.seek(0)
-    batches.drop_lines(batch.id, gone)
+    settle.settle((request_id, batch.id, body_lost_reply()) for request_id in lost)
+    batches.drop_lines(batch.id, lost)
+    return count
+
+
+def body_lost_reply() -> Reply:
+    """What a request gets whose body has left the store, by hand or by an eviction."""
+    return settle.error_reply(502, "The stored body of this request is gone; send it again.", code="body_lost")
 
 
 def _bodies(ids: list[str]) -> list[bytes | None]:

@@ -117,7 +117,7 @@ class Front:
         self._config = config
         self._presence = Presence()
         self._acceptor = Acceptor(config, self._presence)
-        self._departures = Departures(self._presence)
+        self._departures = Departures(config, self._presence)
         self._results = Results()
         self._held: dict[Waiter, Held] = {}
         self._answering = 0
@@ -142,7 +142,7 @@ class Front:
         """Accept a request; its client, at the other end of the socket, waits from now on, until it departs.
 
         Raises:
-            ClientGone: it has not waited for its predecessor to be found gone.
+            ClientGone: it has gone before anything was accepted; its retry may be here already.
             Unavailable: nothing was accepted, or this process is going away.
             ClientError: it was refused.
         """
@@ -166,18 +166,24 @@ class Front:
             if self.draining:
                 raise _draining()
         except BaseException:
-            self._forget(held)
+            if held.task_id == request.id:
+                self._forget(held)
+            else:  # an orphan, which this front has taken already
+                self.depart(held, None, went_away=False)
             raise
         return held
 
     def _accept(self, request: Request, credential: str, sock: socket.socket | None) -> str:
         for pause in RETRY_PAUSES:
-            if task_id := self._acceptor.accept(request, credential):
+            if task_id := self._ask(request, credential, sock):
                 return task_id
             gevent.sleep(pause)
-            if sock is not None and sockets.gone(sock):
-                raise ClientGone("the client went away")
-        return self._acceptor.accept(replace(request, attempt=Attempt.JOIN), credential)
+        return self._ask(replace(request, attempt=Attempt.JOIN), credential, sock)
+
+    def _ask(self, request: Request, credential: str, sock: socket.socket | None) -> str:
+        if sock is not None and sockets.gone(sock):  # it was not waited for: we were too slow
+            raise ClientGone("the client went away")
+        return self._acceptor.accept(request, credential)
 
     def _forget(self, held: Held) -> None:
         self._results.forget(held.waiter)
@@ -200,7 +206,10 @@ class Front:
     def depart(self, held: Held, delivered: int | None, *, went_away: bool) -> None:
         """A client is held no more; see Held.depart."""
         self._forget(held)
-        if held.keyed:
+        forsaken = delivered is None and not self.draining and not self._results.waits(held.task_id)
+        if forsaken and went_away and self._config.cancel_on_disconnect:
+            self._departures.add(held.task_id, held.digest, How.CANCELLED)
+        elif held.keyed:
             if delivered is not None and (delivered in RETRYABLE or delivered >= 500):
                 self._departures.add(held.task_id, held.digest, How.KEY)
         elif delivered is not None:
@@ -208,9 +217,8 @@ class Front:
             self._departures.add(held.task_id, held.digest, How.SUCCESS if success else How.ERROR)
             if success:  # the greenlet is the connection's: see `unread`
                 gevent.getcurrent().answered = (held.task_id, held.digest)  # type: ignore[attr-defined]  # any attribute
-        elif not self.draining and not self._results.waits(held.task_id):
-            cancel = went_away and self._config.cancel_on_disconnect
-            self._departures.add(held.task_id, held.digest, How.CANCELLED if cancel else How.GONE)
+        elif forsaken:
+            self._departures.add(held.task_id, held.digest, How.GONE)
 
     def unread(self, connection: object) -> None:
         """A connection was reset after its last answer: its client had given up, and comes again for it."""

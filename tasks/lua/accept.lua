@@ -14,18 +14,13 @@
 --       (models.Attempt); how often its SDK says that it has tried before.
 -- Returns per request: "" accepted, "conflict", "later", the id of the request that it repeats, or why it is refused:
 -- "!full", "!waiting", "!rate <ms>", "!spent <ms>" (allowances.py). What repeats another is never refused.
---
--- Equal requests are in a zset, so that any number of them is searched in no time; one that has no equal, as
--- most have none, is in a string "<id> <score>", which takes half as many commands:
---   score  n + t   a client of front n waits for it; t: the seconds of its acceptance, divided by 2^32
---          < 0     a success, delivered at -score seconds
--- One whose front is not in `fronts` is an orphan. Whoever takes it becomes its client in the same step.
--- What is no orphan is shared only with a retry that has tried more often than the request's own clients have:
--- two retries that never reached us before are not given one answer.
+-- include equal
+-- include predecessor
+-- include allowance
 local prefix, max_requests, max_bytes, max_inputs = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local collect_message, lifetime, patience = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, seconds = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(time[1])
 local front = tonumber(ARGV[9])
 local at = 14
 local touched, diverted, credentials, heads, sent, attached = {}, {}, {}, {}, {}, 0
@@ -34,8 +29,7 @@ local allowances, labels = {}, {} -- by label; label by group
 
 local function allowance(label, per_minute, waiting, dollars)
   local l = redis.call('HMGET', prefix .. 'label:' .. label, 'waiting', 'rate')
-  local spent = dollars > 0 and redis.call('HGET', prefix .. 'spent:' .. math.floor(now / 86400000), label)
-  return { per_minute = per_minute, most = waiting, spent = dollars > 0 and tonumber(spent or 0) >= dollars,
+  return { per_minute = per_minute, most = waiting, spent = is_spent(prefix, label, dollars, now),
     waiting = tonumber(l[1] or 0), rate = tonumber(l[2] or 0), new = 0 }
 end
 
@@ -71,97 +65,7 @@ local function open_group(id)
   end
 end
 
-local living = {}
-for _, number in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fronts', '(' .. now, '+inf')) do
-  living[#living + 1] = tonumber(number)
-end
-table.sort(living)
-
--- Makes a zset of an index of one.
-local function as_zset(index)
-  local alone = redis.pcall('GET', index)
-  if type(alone) == 'string' then
-    local id, score = alone:match('^(%x+) (.+)$')
-    local rest = redis.call('PTTL', index)
-    redis.call('DEL', index)
-    redis.call('ZADD', index, score, id)
-    redis.call('PEXPIRE', index, rest)
-  end
-end
-
--- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten.
-local function lowest(index, min, max, fits)
-  local passed = 0
-  while passed < 200 do
-    local found = redis.call('ZRANGEBYSCORE', index, min, max, 'WITHSCORES', 'LIMIT', passed, 1)
-    if not found[1] then
-      return nil
-    end
-    local r = redis.call('HMGET', prefix .. 'request:' .. found[1], 'state', 'tries')
-    if not r[1] then
-      redis.call('ZREM', index, found[1])
-    elseif fits(r[1], tonumber(r[2] or 0)) then
-      return found[1], tonumber(found[2])
-    else
-      passed = passed + 1
-    end
-  end
-end
-
--- The oldest of the lowest ones in several ranges.
-local function oldest(index, ranges, fits)
-  local id, age
-  for _, range in ipairs(ranges) do
-    local candidate, score = lowest(index, range[1], range[2], fits)
-    if candidate and (not age or score % 1 < age) then
-      id, age = candidate, score % 1
-    end
-  end
-  return id, age
-end
-
--- What a request without an Idempotency-Key repeats, or "later", or "".
-local function predecessor(index, id, attempt, tries)
-  local function any()
-    return true
-  end
-  local function tried_less(_, before)
-    return before < tries
-  end
-  local function unfinished(state, before)
-    return state ~= 'settled' and before < tries
-  end
-  local taken = redis.call('GET', prefix .. 'taken:' .. id)
-  if taken then
-    return taken:match('^%x+') -- the answer to the first call was lost
-  end
-  local dead, alive, from = {}, {}, '0'
-  for _, number in ipairs(living) do
-    dead[#dead + 1] = { from, '(' .. number }
-    alive[#alive + 1] = { number, '(' .. number + 1 }
-    from = number + 1
-  end
-  dead[#dead + 1] = { from, '+inf' }
-  local found, age = oldest(index, dead, any)
-  if not found and attempt ~= 'first' then
-    if attempt == 'retry' and oldest(index, alive, any) then
-      return 'later'
-    end
-    found, age = oldest(index, alive, unfinished)
-    if not found then
-      found = lowest(index, '-inf', ARGV[10] - math.floor(now / 1000), tried_less)
-      age = math.floor(now / 1000) / 4294967296
-    end
-  end
-  if not found then
-    return ''
-  end
-  redis.call('ZADD', index, front + age, found)
-  redis.call('HSET', prefix .. 'request:' .. found, 'attached', 1, 'tries', tries)
-  redis.call('SET', prefix .. 'taken:' .. id, found .. ' ' .. index, 'EX', 60)
-  attached = attached + 1
-  return found
-end
+local living = living_fronts(prefix, now)
 
 -- What all of them have in common is asked and written at once.
 local records, indexes = {}, {}
@@ -189,15 +93,15 @@ local function refusal(a)
     return ''
   end
   if a.spent then
-    return '!spent ' .. 86400000 - now % 86400000
+    return spent_reply(now)
   end
   if a.most > 0 and a.waiting + a.new >= a.most then
     return '!waiting'
   end
   if a.per_minute > 0 then
-    local rate = math.max(a.rate, now) + 60000 / a.per_minute
-    if rate - now > 60001 then
-      return '!rate ' .. math.ceil(rate - now - 60000)
+    local rate, why = paced(a.rate, a.per_minute, now)
+    if not rate then
+      return why
     end
     a.rate = rate
   end
@@ -215,8 +119,10 @@ while ARGV[at] do
     local equal = seen[index] or any_equal and redis.call('EXISTS', index) == 1
     if attempt ~= 'key' then
       if equal then
-        as_zset(index)
-        reply = predecessor(index, id, attempt, tries)
+        local is_new
+        reply, is_new = predecessor(prefix, index, { id = id, attempt = attempt, tries = tries }, living, front,
+          ARGV[10] - seconds, seconds)
+        attached = attached + (is_new and 1 or 0)
         equal = redis.call('EXISTS', index) == 1 -- it forgets what is gone
       end
     else
@@ -252,13 +158,7 @@ while ARGV[at] do
         redis.call('HSET', record, 'label', label)
       end
       if attempt ~= 'key' then
-        local score = front + math.floor(now / 1000) / 4294967296
-        if equal then
-          redis.call('ZADD', index, score, id)
-          redis.call('EXPIRE', index, lifetime)
-        else
-          redis.call('SET', index, string.format('%s %.17g', id, score), 'EX', lifetime)
-        end
+        put(index, id, front + seconds / 4294967296, not equal, lifetime)
         seen[index] = true
         if tries > 0 then
           redis.call('HSET', record, 'tries', tries)

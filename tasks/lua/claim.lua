@@ -9,7 +9,7 @@
 --       most batches of a credential, within this time (ms), batches that may be under validation at once,
 --       lower limits of single providers as JSON: name -> [requests, bytes].
 -- Returns how many requests the batch has; 0: the group stays open, or is empty and forgotten; -1: it was written
--- by a newer version.
+-- by a newer version; -2: nobody knows any more where its requests should go.
 local prefix, group, batch = ARGV[1], ARGV[2], ARGV[3]
 local max_requests, max_bytes, max_inputs = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local hold, too_old, most, period = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -33,7 +33,7 @@ if tonumber(g[12] or 1) > FORMAT then
   return -1
 end
 if not g[2] then
-  return 0 -- nothing is touched that could not be sent
+  return -2
 end
 local own = cjson.decode(ARGV[13] or '{}')[g[10] or 'openai']
 if own then

@@ -3,35 +3,19 @@
 -- else; what nobody waits for any more is there for the next equal request.
 --
 -- ARGV: key prefix, the front's number, time (s) for which a delivered success may be asked for by a retry,
---       then per client: request id, digest, how:
+--       time (s) for which its reply is kept, then per client: request id, digest, how:
 --         "success"  a 2xx was delivered         "error"    another answer was, with its status
 --         "lost"     a 2xx was, and not read
 --         "gone"     the client went away        "key"      a retryable error was delivered to an Idempotency-Key
-local prefix, number, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local prefix, number, keep, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now = tonumber(redis.call('TIME')[1])
 
--- The request's score in an index, which is a string while it has no equal (accept.lua), and whether it is one.
-local function score_of(index, id)
-  local alone = redis.pcall('GET', index)
-  if type(alone) == 'table' then -- another type than a string
-    return tonumber(redis.call('ZSCORE', index, id) or nil), false
-  end
-  local own, score = (alone or ''):match('^(%x+) (.+)$')
-  return own == id and tonumber(score) or nil, true
-end
-
-local function put(index, id, score, alone)
-  if alone then
-    redis.call('SET', index, string.format('%s %.17g', id, score), 'KEEPTTL')
-  else
-    redis.call('ZADD', index, score, id)
-  end
-end
+-- include equal
 
 local function delivered(index, id)
   local score, alone = score_of(index, id)
   if score and alone then
-    redis.call('SET', index, id .. ' ' .. -now, 'EX', keep)
+    put(index, id, -now, true, keep)
   elseif score then
     redis.call('ZADD', index, -now, id)
     redis.call('ZREMRANGEBYSCORE', index, -(now - keep), '(0')
@@ -41,7 +25,7 @@ local function delivered(index, id)
   end
 end
 
-for at = 4, #ARGV, 3 do
+for at = 5, #ARGV, 3 do
   local id, how = ARGV[at], ARGV[at + 2]
   local index = prefix .. 'equal:' .. ARGV[at + 1]
   if how == 'key' then
@@ -61,7 +45,7 @@ for at = 4, #ARGV, 3 do
       end
     elseif score and how == 'lost' then
       if score < 0 then -- or else a retry has it already
-        put(index, id, -score / 4294967296, alone)
+        put(index, id, -score / 4294967296, alone, kept)
       end
     elseif score and math.floor(score) == number then
       put(index, id, score % 1, alone)

@@ -12,7 +12,7 @@
 local prefix, result_prefix, lifetime, host = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local replies, entry, kinds, latencies, minute, usage, failures, labels, sum = {}, {}, {}, {}, {}, {}, {}, {}, 0
+local replies, entry, kinds, latencies, minute, usage, failures, labels, labelled, sum = {}, {}, {}, {}, {}, {}, {}, {}, {}, 0
 local ids, bodies, channels, payloads = {}, {}, {}, {}
 local fine, coarse = 1 / math.log(1.03), 1 / math.log(1.2)
 local groups = {}
@@ -42,11 +42,11 @@ for at = 5, #ARGV, 6 do
     end
     if r[1] == 'queued' then
       local q = redis.call('HMGET', record, 'lane', 'bytes', 'inputs')
-      if q[1] == 'batch' then -- its message is dropped when it is met
+      if q[1] ~= 'batch' then -- nobody is to be called who has been answered
+        redis.call('ZREM', prefix .. 'waiting:' .. (group_of(r[5])[3] or ''), id)
+      elseif group_of(r[5])[2] then -- its message is dropped when it is met
         redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_bytes', -q[2])
         redis.call('HINCRBY', prefix .. 'group:' .. r[5], 'queued_inputs', -q[3])
-      else -- nobody is to be called who has been answered
-        redis.call('ZREM', prefix .. 'waiting:' .. (group_of(r[5])[3] or ''), id)
       end
     end
     local took = math.max(0, now - r[3])
@@ -71,7 +71,7 @@ for at = 5, #ARGV, 6 do
       failures[key].n = failures[key].n + 1
     end
     if r[6] then
-      labels[r[6]] = (labels[r[6]] or 0) + 1
+      labels[r[6]], labelled[r[5]] = (labels[r[6]] or 0) + 1, true
     end
     entry[#entry + 1] = id .. ':' .. #payload
     replies[#replies + 1] = 1
@@ -120,7 +120,8 @@ if #entry > 0 then
   end
   redis.call('EXPIRE', hour, 90000)
 
-  -- Tokens of the day. Callers make up model names, so a day has so many rows; the rest is added up in "other".
+  -- Tokens of the day, in rows of five fields. Callers make up model names, so a day has 500; the rest is added up in
+  -- "other", but for access tokens: what each has spent is bounded.
   local day = prefix .. 'usage:' .. math.floor(now / 86400000)
   for id, group in pairs(usage) do
     local g = group_of(id)
@@ -130,7 +131,7 @@ if #entry > 0 then
       local tier, model = key:match('(%w*)\t(.*)$')
       model = g[1] ~= '' and (g[1] or 'other'):sub(1, 100) or model
       local row = table.concat({ at, endpoint, tier, credential, model }, '\t')
-      if redis.call('HEXISTS', day, 'requests\t' .. row) == 0 and redis.call('HLEN', day) >= 2500 then
+      if not labelled[id] and redis.call('HEXISTS', day, 'requests\t' .. row) == 0 and redis.call('HLEN', day) >= 2500 then
         row = table.concat({ at, endpoint, tier, 'other', 'other' }, '\t')
       end
       for i, name in ipairs({ 'requests', 'input', 'cached', 'output', 'reasoning' }) do

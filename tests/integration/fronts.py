@@ -23,7 +23,7 @@ class Web:
 
     def __init__(self) -> None:
         self.presence = Presence()
-        self.departures = Departures(self.presence)
+        self.departures = Departures(settings(), self.presence)
         self._acceptor = Acceptor(settings(), self.presence)
         self._acceptor.start()
 

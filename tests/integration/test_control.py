@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks import batches, control
-from tasks.models import Group, Lane
+from tasks.models import Group, Lane, Reply
 from tests.integration.test_store import GROUP, accept, make_request
 
 OTHER = Group(credential="c" * 24, endpoint="/v1/chat/completions", model="another")
@@ -17,13 +17,13 @@ def test_what_the_collector_claims_while_a_group_is_canceled_is_canceled_as_a_ba
     redis_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept(make_request(), make_request())
-    cancel_queue = control._cancel_queue
+    end_queue = control.end_queue
 
-    def claimed_first(group_id: str) -> int:
+    def claimed_first(group_id: str, reply: Reply) -> int:
         assert batches.claim(group_id)
-        return cancel_queue(group_id)
+        return end_queue(group_id, reply)
 
-    monkeypatch.setattr(control, "_cancel_queue", claimed_first)
+    monkeypatch.setattr(control, "end_queue", claimed_first)
 
     assert control.cancel_group(GROUP.id) == {"requests": 0, "batches": 1}
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from tasks import batches, polling
+from tasks import batches, control, polling
+from tasks.batches import Batch
 from tasks.errors import NotOurTurn
 from tasks.models import BatchState
 from tasks.providers import account
+from tasks.providers.openai import OpenAI
 from tests.integration.stages import Line
 
 
@@ -184,7 +189,7 @@ def test_what_has_no_time_left_is_not_submitted(line: Line) -> None:
     assert line.statuses() == [504, 504]
 
 
-def test_a_request_that_was_answered_meanwhile_is_in_no_input_file(line: Line) -> None:
+def test_a_request_whose_body_is_gone_is_answered_and_is_in_no_input_file(line: Line) -> None:
     batch = line.claim(3)
     line.redis.delete(f"lp:body:{line.requests[1].id}")
 
@@ -192,3 +197,38 @@ def test_a_request_that_was_answered_meanwhile_is_in_no_input_file(line: Line) -
 
     assert len(line.upstream.lines(line.record(batch)["upstream_id"])) == 2
     assert [request_id for request_id, _ in batches.lines(batch)] == [line.requests[0].id, line.requests[2].id]
+    assert line.statuses() == [0, 502, 0]
+    assert '"code":"body_lost"' in line.bodies()[1]
+
+
+def test_a_batch_of_which_nothing_is_left_is_not_created(line: Line) -> None:
+    batch = line.claim(2)
+    for request in line.requests:
+        line.redis.delete(f"lp:body:{request.id}")
+
+    assert line.submit(batch) is None
+    line.deliver_all(batch)
+
+    assert "POST" not in {call["method"] for call in line.upstream.log()}
+    assert line.statuses() == [502, 502]
+    assert line.record(batch)["state"] == BatchState.DONE
+
+
+def test_a_batch_that_is_canceled_while_its_file_is_uploaded_is_not_created(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = line.claim(2)
+    upload = OpenAI.upload
+
+    def canceled_meanwhile(upstream: OpenAI, form: Any, of: Batch) -> str:
+        assert control.cancel_batch(batch)
+        return upload(upstream, form, of)
+
+    monkeypatch.setattr(OpenAI, "upload", canceled_meanwhile)
+    assert line.submit(batch) is None
+    line.deliver_all(batch)
+
+    assert line.created() == 0
+    assert line.counter("batches_ended_unsubmitted") == 1
+    assert [json.loads(body)["error"]["code"] for body in line.bodies()] == ["canceled", "canceled"]
+    assert line.upstream.stats()["files_live"] == 0

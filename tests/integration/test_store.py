@@ -101,12 +101,20 @@ def test_a_claim_takes_the_oldest_requests_in_order_and_leaves_the_rest(
     assert not redis_client.exists("lp:groups")
 
 
-def test_a_group_whose_description_is_gone_is_left_alone(redis_client: Any) -> None:
-    accept(make_request())
+def test_requests_of_a_group_that_has_outlived_its_description_are_answered_and_leave_nothing(
+    redis_client: Any,
+) -> None:
+    request, other = make_request(), make_request(group=Group(credential="d" * 24, endpoint="/v1/x", model="m"))
+    accept(request, other)
     redis_client.delete(f"lp:group:{GROUP.id}")
 
-    assert batches.claim(GROUP.id) is None
-    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
+    assert len(list(collector.collect())) == 1
+
+    reply = settle.decode(redis_client.get(f"celery-task-meta-{request.id}"), "")
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (401, "credential_lost")
+    assert not redis_client.exists(f"lp:group:{GROUP.id}", f"lp:body:{request.id}", message.group_queue(GROUP.id))
+    list(collector.collect())
+    assert not redis_client.exists("lp:groups")
 
 
 def test_a_foreign_message_in_a_groups_queue_harms_nobody(redis_client: Any) -> None:

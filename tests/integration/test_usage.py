@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks import batches, history, overview, prices, settle, spending, store
-from tasks.models import Group, Lane, Reply
+from tasks.models import Allowance, Group, Lane, Reply
 from tasks.settings import settings
 from tests.integration.test_store import GROUP, accept, make_request
 
@@ -30,8 +30,8 @@ def luna(**fields: Any) -> Group:
     return Group(**{"credential": "c" * 24, "endpoint": "/v1/chat/completions", "model": "gpt-6-luna", **fields})
 
 
-def settle_one(group: Group, reply: Reply) -> tuple[str, str]:
-    request = make_request(group=group)
+def settle_one(group: Group, reply: Reply, **fields: Any) -> tuple[str, str]:
+    request = make_request(group=group, **fields)
     accept(request)
     batch_id = batches.claim(group.id)
     assert batch_id
@@ -145,6 +145,16 @@ def test_names_that_callers_make_up_end_in_one_row(redis_client: Any) -> None:
 
     others = [row for row in spending.rows(store.now_ms()) if row.model == "other"]
     assert [(row.requests, row.input) for row in others] == [(2, 2000)]
+
+
+def test_what_an_access_token_has_spent_is_never_added_to_others(redis_client: Any) -> None:
+    day = store.now_ms() // spending.DAY_MS
+    redis_client.hset(f"lp:usage:{day}", mapping={f"requests\th\te\tbatch\tc\tm{n}": 1 for n in range(2500)})
+
+    settle_one(luna(), answer(), allowance=Allowance(label="team"))
+
+    [row] = [row for row in spending.rows(store.now_ms()) if row.input]
+    assert (row.model, row.credential) == ("gpt-6-luna", "c" * spending.CREDENTIAL_DIGITS)
 
 
 def test_what_is_kept_expires(redis_client: Any) -> None:

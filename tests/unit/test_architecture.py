@@ -16,7 +16,7 @@ from tasks.pipeline import STAGE
 from tests.unit.test_imports import ROOT, modules
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
-SCRIPTS = {path.name: path.read_text() for path in store.LUA_DIR.glob("*.lua")}
+SCRIPTS = {path.name: store.source(path.stem) for path in store.LUA_DIR.glob("*.lua")}
 STAGES = {"tasks/submission.py": "submit", "tasks/polling.py": "poll", "tasks/delivery.py": "deliver"}
 #: What stands for an id in a key.
 SOME: str = "SOME"
