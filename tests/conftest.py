@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import openai
@@ -12,6 +13,9 @@ from tests.running import RedisServer, Stack
 from tests.simulator.server import Simulator, serve
 
 __all__ = ["simulator"]
+
+# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

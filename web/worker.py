@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # gunicorn imports this module before it patches the standard
 #: A connection that has just been opened must have sent its headers by then: a client that opens thousands in one loop
 #: comes round to writing the first request after many seconds.
 HEADER_SECONDS = 20.0
+#: A connection that was opened just before its process is told to stop may send its request within this time: a client
+#: sends no request again that a new connection has lost.
+LATE_SECONDS = 1.0
 #: More of them and who is connected waits for who connects.
 ACCEPT_AT_ONCE = 64
 
@@ -90,8 +93,9 @@ class Idle:
         first = not hasattr(greenlet, "answered")
         greenlet.answered = getattr(greenlet, "answered", None)
         self._greenlet = greenlet
+        self._grace_seconds = LATE_SECONDS if first else 0.001
         seconds = HEADER_SECONDS if first else worker.cfg.keepalive
-        self._timeout = gevent.Timeout(seconds if worker.alive else 0.001, False)  # type: ignore[arg-type]  # gevent's own idiom
+        self._timeout = gevent.Timeout(seconds if worker.alive else self._grace_seconds, False)  # type: ignore[arg-type]  # gevent's own idiom
 
     def __enter__(self) -> None:
         self._worker.idle.add(self)
@@ -109,5 +113,10 @@ class Idle:
         return error is self._timeout
 
     def end(self) -> None:
-        """Close the connection now."""
-        get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
+        """Close the connection, one that has just been opened a little later."""
+        gevent.spawn_later(self._grace_seconds, get_hub().loop.run_callback, self._cut)
+
+    def _cut(self) -> None:
+        """In the hub, so that nothing happens in between."""
+        if self in self._worker.idle:
+            self._greenlet.throw(self._timeout)

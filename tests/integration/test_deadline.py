@@ -31,7 +31,7 @@ def case(_stack: tuple[Stack, Simulator], api_key: str) -> Case:
 
 
 def in_time(began: float) -> bool:
-    return time.monotonic() - began < DEADLINE_SECONDS + 8
+    return time.monotonic() - began < DEADLINE_SECONDS + 20
 
 
 def test_a_batch_that_never_ends_is_cancelled_its_finished_lines_delivered_and_the_rest_told_so(case: Case) -> None:
