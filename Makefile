@@ -16,7 +16,7 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev browser  ## all tests: unit, integration, system
-	@$(BIN)/python -m pytest -n 3 --dist loadfile tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 browser: $(VENV)/dev
 	@$(BIN)/python -m tests.browser

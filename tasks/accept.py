@@ -55,7 +55,7 @@ class Acceptor:
         self._pending: deque[_Entry] = deque()
         self._taken: list[_Entry] = []  # in the script just now
         self._arrived = Event()
-        self._doubtful: list[_Entry] = []
+        self._doubtful: list[tuple[str, str]] = []  # request id, digest
         self._pressure = Pressure(config)
 
     def start(self) -> None:
@@ -99,7 +99,7 @@ class Acceptor:
 
     def _refuse_all(self) -> None:
         """Redis does not answer: let nobody wait for it. What it takes all the same is taken back."""
-        self._doubtful += [entry for entry in self._taken if not entry.accepted.ready()]
+        self._doubtful += [(entry.request_id, entry.digest) for entry in self._taken if not entry.accepted.ready()]
         for entry in [*self._taken, *self._pending]:
             if not entry.accepted.ready():
                 entry.accepted.set_exception(StoreUnavailable(store.ABSENT, retry_after_seconds=20))
@@ -157,7 +157,7 @@ class Acceptor:
             )
         except StoreUnavailable:
             # Whether Redis took them is not known; their callers hear that it did not, and so it shall be.
-            self._doubtful += chunk
+            self._doubtful += [(entry.request_id, entry.digest) for entry in chunk]
             raise
         return replies
 
@@ -168,7 +168,7 @@ class Acceptor:
         """
         if not self._doubtful:
             return
-        rows = [part for entry in self._doubtful for part in (entry.request_id, entry.digest, "gone")]
+        rows = [part for request_id, digest in self._doubtful for part in (request_id, digest, "gone")]
         try:
             withdrawn = store.run("withdraw", "requests_total", *rows[::3])
             store.run("depart", self._presence.number, store.DELIVERED_SECONDS, self._config.result_ttl_seconds, *rows)

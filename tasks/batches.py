@@ -223,6 +223,11 @@ def lines(batch_id: str) -> list[tuple[str, int]]:
     return [(line[:32].decode(), int(line[33:])) for line in raw]
 
 
+def is_known(upstream_id: str) -> bool:
+    """Whether the upstream's batch is one that has been submitted."""
+    return bool(connections.client().exists(f"{store.PREFIX}upstream:{upstream_id}"))
+
+
 def drop_lines(batch_id: str, request_ids: Sequence[str]) -> None:
     """Forget lines that were not written, so that the upstream's line numbers count ours."""
     sizes = dict(lines(batch_id)) if request_ids else {}

@@ -26,6 +26,7 @@ LlmProxyError
 ├── DeadlineExceeded     the caller waited as long as is promised (504)
 ├── UpstreamError        the upstream did not do what was asked
 │   ├── UpstreamRefused      it answered, and asking again will not help: the answer is final
+│   ├── UpstreamLost         a relayed call broke off
 │   └── UpstreamTrouble      it may do so later; `in_doubt` says that it may have done it already
 └── NotOurTurn           another worker holds the lease: stop quietly
 """
@@ -221,6 +222,10 @@ class UpstreamRefused(UpstreamError):
         self.status = status
         self.body = body
         self.headers = headers
+
+
+class UpstreamLost(UpstreamError):
+    """The upstream closed a relayed call's connection, or said what is not HTTP."""
 
 
 class UpstreamTrouble(UpstreamError):

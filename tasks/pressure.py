@@ -47,6 +47,15 @@ def check_at_start() -> None:
         )
 
 
+def check_writable() -> None:
+    """Write to Redis.
+
+    Raises:
+        redis.RedisError: it is away, full or read-only.
+    """
+    connections.client().set(f"{store.PREFIX}ready", 1, ex=60)
+
+
 class Pressure:
     """Looks at Redis once a second, with a connection and less patience than who works with it.
 

@@ -82,7 +82,7 @@ class Settings:
     )
     heartbeat_seconds: float = _setting(25.0, "longest time between two bytes to a waiting client from then on")
     cancel_on_disconnect: bool = _setting(
-        False, "whether a request that is still queued is taken out when its client goes away"
+        False, "whether a queued request without an `Idempotency-Key` is taken out when its client goes away"
     )
     result_ttl_seconds: int = _setting(172_800, "how long a reply can be fetched again after it was settled")
     poll_min_seconds: float = _setting(1.0, "shortest pause between two looks at a batch")

@@ -19,7 +19,7 @@ import gevent
 import h11
 from gevent.monkey import get_original
 
-from tasks.errors import ClientError, InvalidRequest
+from tasks.errors import ClientError, ClientGone, InvalidRequest, UpstreamLost
 from web.incoming import IncomingRequest, linger
 from web.upstream import Connection, Upstream
 
@@ -34,14 +34,6 @@ HOP_BY_HOP: Final = frozenset({
 })  # fmt: skip
 ABORT_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _poll: Any = get_original("select", "poll")  # gevent's knows nothing of hang-ups
-
-
-class ClientGone(Exception):
-    """The caller has closed its connection."""
-
-
-class UpstreamLost(Exception):
-    """The upstream closed the connection, or said what is not HTTP."""
 
 
 def end_to_end(headers: Headers, *dropped: bytes) -> Headers:
@@ -143,7 +135,7 @@ class Exchange:
         while isinstance(event := self._event(), h11.InformationalResponse):
             self._inform(event)
         if not isinstance(event, h11.Response):
-            raise UpstreamLost
+            raise UpstreamLost("it switched protocols")
         return event
 
     def _upload(self, connection: Connection) -> None:
@@ -174,24 +166,24 @@ class Exchange:
         except TimeoutError:
             raise
         except (OSError, h11.ProtocolError) as error:
-            raise self._failure or UpstreamLost from error
+            raise self._failure or UpstreamLost("it did not speak HTTP to the end") from error
         self._active = time.monotonic()
         if isinstance(event, h11.ConnectionClosed):
-            raise self._failure or UpstreamLost
+            raise self._failure or UpstreamLost("it closed the connection")
         return event
 
     def _tick(self) -> None:
         poll = _poll()
         poll.register(self._client.fileno(), getattr(select, "POLLRDHUP", 0))
         if poll.poll(0):
-            raise ClientGone
+            raise ClientGone("the client went away")
         if not self._reading and time.monotonic() - self._active > self.upstream.patience:
             raise TimeoutError
 
     def _inform(self, event: h11.InformationalResponse) -> None:
         """100 to who waits for it, 102 and 103 to everybody whose HTTP has them."""
         if event.status_code == 101:
-            raise UpstreamLost
+            raise UpstreamLost("it switched protocols")
         if self.incoming.version >= (1, 1) and (event.status_code != 100 or self._expects()):
             self._write(head(event, end_to_end(event.headers.raw_items())))
 
@@ -238,7 +230,7 @@ class Exchange:
         try:
             self._client.sendall(data)
         except OSError:
-            raise ClientGone from None
+            raise ClientGone("the client went away") from None
         self._active = time.monotonic()  # a caller that reads slowly is not the upstream's silence
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import resource
 import socket
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from gunicorn import systemd
 from gunicorn.sock import create_sockets
 
-from tasks import log
+from tasks import log, open_files
 from tasks.errors import SettingsError
 from tasks.settings import settings
 from web import access_log
@@ -21,16 +20,14 @@ try:
 except SettingsError as wrong:
     sys.exit(f"llm-proxy: {wrong}")  # one sentence; gunicorn would show where the code was
 
-# Each held client is an open file, and the usual soft limit is 1,024.
-_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
+open_files.allow_all()
 
 bind = _settings.address
 worker_class = "web.worker.FrontWorker"
 workers = _settings.web_processes
 # As many as there can be open files: who may wait is decided by the front, and a connection that is not
 # accepted would hang, health checks included.
-worker_connections = _hard
+worker_connections = open_files.possible()
 backlog = 16_384
 #: Where the kernel says how many new connections one socket queues, whatever `backlog` is.
 _most_queued = Path("/proc/sys/net/core/somaxconn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from tasks import connections, store
+from tasks import pressure
 from tasks.errors import Draining
 from web.waiting import Front
 
@@ -23,5 +23,5 @@ def readyz() -> Response:
     front: Front = current_app.extensions["front"]
     if front.draining:
         raise Draining("The proxy is restarting.", retry_after_seconds=5)
-    connections.client().set(f"{store.PREFIX}ready", 1, ex=60)
+    pressure.check_writable()
     return jsonify(status="ok")

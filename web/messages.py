@@ -14,8 +14,6 @@ from web.parsing import Members, ParsedBody
 #: What the batch API does not take, and why.
 REFUSED: Final = {"speed": "fast mode has none"}
 
-_objects = msgspec.json.Decoder(list[Members])
-_NULL: Final = msgspec.Raw(b"null")
 _EMPTY: Final = msgspec.Raw(b'""')
 
 
@@ -50,13 +48,13 @@ def events(answer: Members) -> Iterator[bytes]:
     begun: dict[str, Any] = {**answer, "content": [], "stop_reason": None, "stop_sequence": None}
     begun["usage"] = {**usage, "output_tokens": 0}
     yield _event("message_start", message=begun)
-    for index, block in enumerate(_objects.decode(answer["content"])):
+    for index, block in enumerate(parsing.OBJECTS.decode(answer["content"])):
         opened, deltas = _opened(block)
         yield _event("content_block_start", index=index, content_block=opened)
         for delta in deltas:
             yield _event("content_block_delta", index=index, delta=delta)
         yield _event("content_block_stop", index=index)
-    ending: dict[str, Any] = {"stop_reason": _NULL, "stop_sequence": _NULL}
+    ending: dict[str, Any] = {"stop_reason": parsing.NULL, "stop_sequence": parsing.NULL}
     for name in ("stop_reason", "stop_sequence", "stop_details", "container"):
         if name in answer:
             ending[name] = answer[name]
@@ -77,7 +75,7 @@ def _opened(block: Members) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     type_ = msgspec.json.decode(block.get("type", _EMPTY))
     if type_ == "text":
         for citation in (
-            _objects.decode(block["citations"]) if bytes(block.get("citations", b"")).startswith(b"[") else ()
+            parsing.OBJECTS.decode(block["citations"]) if bytes(block.get("citations", b"")).startswith(b"[") else ()
         ):
             opened["citations"] = []
             deltas.append({"type": "citations_delta", "citation": citation})

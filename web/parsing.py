@@ -48,7 +48,9 @@ class ParsedBody:
 
 Members = dict[str, msgspec.Raw]
 
-_object = msgspec.json.Decoder(Members)
+OBJECT: Final = msgspec.json.Decoder(Members)
+OBJECTS: Final = msgspec.json.Decoder(list[Members])
+NULL: Final = msgspec.Raw(b"null")
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _bool = msgspec.json.Decoder(bool | None)
 _string = msgspec.json.Decoder(str)
@@ -65,7 +67,7 @@ def members_of(body: bytes) -> Members:
     """
     try:
         body.decode()
-        members = _object.decode(body)
+        members = OBJECT.decode(body)
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     except RecursionError:
@@ -80,7 +82,7 @@ def members_of(body: bytes) -> Members:
 
 def decode_object(raw: msgspec.Raw) -> Members:
     """The members of a value that is an object."""
-    return _object.decode(raw)
+    return OBJECT.decode(raw)
 
 
 def one_line(text: bytes) -> bytes:
@@ -106,7 +108,7 @@ def parse(endpoint: str, body: bytes, *, model: str = "") -> ParsedBody:
     stream = bool(_member(_bool, members, "stream", "true or false"))
     line = _without(members, "stream", "stream_options") if stream or "stream" in members else body
     if model:  # a line has no path to name it, and what the body calls it counts for nothing beside a path
-        line = msgspec.json.encode({**_object.decode(line), "model": model})
+        line = msgspec.json.encode({**OBJECT.decode(line), "model": model})
     return ParsedBody(
         endpoint=endpoint,
         model=model or _model(endpoint, members),

@@ -13,13 +13,13 @@ from typing import Any, Final
 from flask import Flask, Response, current_app, request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from tasks.errors import UnknownPath
+from tasks.errors import UnknownPath, UpstreamLost
 from tasks.providers import catalogue
 from tasks.providers.catalogue import Provider, Providers
 from tasks.settings import Settings, variable
 from web import access_log, auth, shapes, tokens
 from web.errors import envelope
-from web.exchange import Exchange, Headers, UpstreamLost, end_to_end
+from web.exchange import Exchange, Headers, end_to_end
 from web.incoming import IncomingRequest, linger
 from web.upstream import Upstream
 from web.waiting import Front

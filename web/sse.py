@@ -11,13 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from web import messages
+from web import messages, parsing
+from web.parsing import Members
 
-Members = dict[str, msgspec.Raw]
-
-_object = msgspec.json.Decoder(Members)
-_objects = msgspec.json.Decoder(list[Members])
-_NULL: Final = msgspec.Raw(b"null")
 DONE: Final = b"data: [DONE]\n\n"
 #: A comment: every reader passes over it.
 PING: Final = b": ping\n\n"
@@ -34,7 +30,7 @@ def events(endpoint: str, body: bytes, *, include_usage: bool) -> Iterator[bytes
     """
     if b"\n" in body or b"\r" in body:  # a synchronous answer has line breaks between its tokens; an event must not
         body = msgspec.json.format(body, indent=-1)
-    yield from STREAMS[endpoint](_object.decode(body), include_usage)
+    yield from STREAMS[endpoint](parsing.OBJECT.decode(body), include_usage)
 
 
 def ping(dialect: str) -> bytes:
@@ -45,7 +41,7 @@ def ping(dialect: str) -> bytes:
 def error(body: bytes, dialect: str = "openai") -> bytes:
     """The event on which the SDKs raise, from an error's body."""
     try:
-        told = _object.decode(body)
+        told = parsing.OBJECT.decode(body)
     except (ValueError, RecursionError):
         told = {}
     if "error" not in told:
@@ -66,35 +62,35 @@ def _chat(answer: Members, include_usage: bool) -> Iterator[bytes]:
     no_usage = {"usage": None} if include_usage else {}
 
     def chunk(choice: Members, delta: Mapping[str, Any], *, last: bool = False) -> bytes:
-        finish = choice.get("finish_reason", _NULL) if last else None
-        told = choice.get("logprobs", _NULL) if delta and not last and "role" not in delta else None
+        finish = choice.get("finish_reason", parsing.NULL) if last else None
+        told = choice.get("logprobs", parsing.NULL) if delta and not last and "role" not in delta else None
         part = {"index": choice["index"], "delta": delta, "logprobs": told, "finish_reason": finish}
         return _data({**head, "choices": [part], **no_usage})
 
-    for choice in _objects.decode(answer["choices"]):
-        message = _object.decode(choice["message"])
+    for choice in parsing.OBJECTS.decode(answer["choices"]):
+        message = parsing.OBJECT.decode(choice["message"])
         role = message.pop("role", msgspec.Raw(b'"assistant"'))
-        silent = bytes(message.get("content", _NULL)) == b"null"  # it calls tools, refuses or speaks
+        silent = bytes(message.get("content", parsing.NULL)) == b"null"  # it calls tools, refuses or speaks
         yield chunk(choice, {"role": role, "content": None if silent else ""})
         delta: dict[str, Any] = {name: raw for name, raw in message.items() if bytes(raw) != b"null"}
         if "tool_calls" in delta:
-            calls = _objects.decode(delta["tool_calls"])
+            calls = parsing.OBJECTS.decode(delta["tool_calls"])
             delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
         if delta:
             yield chunk(choice, delta)
         yield chunk(choice, {}, last=True)
     if include_usage:
-        yield _data({**head, "choices": [], "usage": answer.get("usage", _NULL)})
+        yield _data({**head, "choices": [], "usage": answer.get("usage", parsing.NULL)})
     yield DONE
 
 
 def _completion(answer: Members, include_usage: bool) -> Iterator[bytes]:
     head = {name: raw for name, raw in answer.items() if name not in {"choices", "usage"}}
     no_usage = {"usage": None} if include_usage else {}
-    for choice in _objects.decode(answer["choices"]):
+    for choice in parsing.OBJECTS.decode(answer["choices"]):
         yield _data({**head, "choices": [choice], **no_usage})
     if include_usage:
-        yield _data({**head, "choices": [], "usage": answer.get("usage", _NULL)})
+        yield _data({**head, "choices": [], "usage": answer.get("usage", parsing.NULL)})
     yield DONE
 
 
@@ -110,7 +106,7 @@ def _response(answer: Members, _: bool) -> Iterator[bytes]:
     begun: dict[str, Any] = {**answer, "status": "in_progress", "output": [], "usage": None}
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
-    for index, item in enumerate(_objects.decode(answer["output"])):
+    for index, item in enumerate(parsing.OBJECTS.decode(answer["output"])):
         opened: dict[str, Any] = {**item, "status": "in_progress"} if "status" in item else dict(item)
         for name, empty in (("content", []), ("summary", []), ("arguments", ""), ("input", "")):
             if name in opened and bytes(item[name]) != b"null":
@@ -134,8 +130,8 @@ PARTS: Final = {
 def _item(event: Callable[..., bytes], index: int, item: Members) -> Iterator[bytes]:
     """What happens between an output item's beginning and its end."""
     at: dict[str, Any] = {"item_id": item.get("id", msgspec.Raw(b'""')), "output_index": index}
-    content = item.get("content", _NULL)
-    for number, part in enumerate(_objects.decode(content) if bytes(content).startswith(b"[") else ()):
+    content = item.get("content", parsing.NULL)
+    for number, part in enumerate(parsing.OBJECTS.decode(content) if bytes(content).startswith(b"[") else ()):
         where = {**at, "content_index": number}
         name, told = PARTS.get(msgspec.json.decode(part.get("type", b'""')), ("", ""))
         opened: dict[str, Any] = {**part, name: ""} if name else dict(part)
@@ -147,11 +143,11 @@ def _item(event: Callable[..., bytes], index: int, item: Members) -> Iterator[by
                 {"logprobs": part.get("logprobs", [])} if name == "text" and told == "response.output_text" else {}
             )
             yield event(f"{told}.delta", **where, delta=part[name], **extra)
-            for index, annotation in enumerate(listed.get("annotations", ())):
-                yield event(f"{told}.annotation.added", **where, annotation_index=index, annotation=annotation)
+            for order, annotation in enumerate(listed.get("annotations", ())):
+                yield event(f"{told}.annotation.added", **where, annotation_index=order, annotation=annotation)
             yield event(f"{told}.done", **where, **{name: part[name]}, **extra)
         yield event("response.content_part.done", **where, part=part)
-    for number, part in enumerate(_objects.decode(item["summary"]) if "summary" in item else ()):
+    for number, part in enumerate(parsing.OBJECTS.decode(item["summary"]) if "summary" in item else ()):
         where = {**at, "summary_index": number}
         yield event("response.reasoning_summary_part.added", **where, part={**part, "text": ""})
         yield event("response.reasoning_summary_text.delta", **where, delta=part["text"])
@@ -169,7 +165,7 @@ def _item(event: Callable[..., bytes], index: int, item: Members) -> Iterator[by
 def _lists(part: Members) -> dict[str, list[Members]]:
     """What a text part begins without: its annotations and log probabilities."""
     return {
-        name: _objects.decode(part[name])
+        name: parsing.OBJECTS.decode(part[name])
         for name in ("annotations", "logprobs")
         if name in part and bytes(part[name]).startswith(b"[")
     }

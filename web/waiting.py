@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from dataclasses import replace
 
 import gevent
 
-from tasks import holding
+from tasks import holding, open_files
 from tasks.accept import Acceptor
 from tasks.departures import Departures, How
 from tasks.errors import ClientGone, DeadlineExceeded, Draining, StoreUnavailable, TooManyWaiting
@@ -125,7 +124,7 @@ class Front:
         self.alarms = Alarms()
         self.sockets = Sockets()
         # A client is an open file; some are for Redis, the upstream and health checks.
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
+        self._most = open_files.allowed() - SPARE_FILES
         self.draining = False
         self.kept_alive = 0
 
@@ -206,10 +205,7 @@ class Front:
     def depart(self, held: Held, delivered: int | None, *, went_away: bool) -> None:
         """A client is held no more; see Held.depart."""
         self._forget(held)
-        forsaken = delivered is None and not self.draining and not self._results.waits(held.task_id)
-        if forsaken and went_away and self._config.cancel_on_disconnect:
-            self._departures.add(held.task_id, held.digest, How.CANCELLED)
-        elif held.keyed:
+        if held.keyed:  # whoever gives a key means to come again
             if delivered is not None and (delivered in RETRYABLE or delivered >= 500):
                 self._departures.add(held.task_id, held.digest, How.KEY)
         elif delivered is not None:
@@ -217,8 +213,9 @@ class Front:
             self._departures.add(held.task_id, held.digest, How.SUCCESS if success else How.ERROR)
             if success:  # the greenlet is the connection's: see `unread`
                 gevent.getcurrent().answered = (held.task_id, held.digest)  # type: ignore[attr-defined]  # any attribute
-        elif forsaken:
-            self._departures.add(held.task_id, held.digest, How.GONE)
+        elif not self.draining and not self._results.waits(held.task_id):
+            cancel = went_away and self._config.cancel_on_disconnect
+            self._departures.add(held.task_id, held.digest, How.CANCELLED if cancel else How.GONE)
 
     def unread(self, connection: object) -> None:
         """A connection was reset after its last answer: its client had given up, and comes again for it."""

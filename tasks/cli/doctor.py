@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import requests
 import typer
 from rich.markup import escape
 
-from tasks import __version__, alerts, connections, overview, vault
+from tasks import __version__, alerts, connections, open_files, overview, vault
 from tasks.cli import output
 from tasks.cli.output import AsJson
 from tasks.errors import LlmProxyError, SettingsError
@@ -76,11 +75,10 @@ def _versions() -> Iterator[Finding]:
 
 
 def _files() -> Iterator[Finding]:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = min(FILES, settings().max_waiting)
-    many = hard == resource.RLIM_INFINITY or hard >= wanted
-    shown = "without limit" if hard == resource.RLIM_INFINITY else f"{hard} per process"
-    yield Finding("open files", many, shown, f"each held client is one: ulimit -Hn {settings().max_waiting + 1000}")
+    possible = open_files.possible()
+    many = possible >= min(FILES, settings().max_waiting)
+    mend = f"each held client is one: ulimit -Hn {settings().max_waiting + 1000}"
+    yield Finding("open files", many, f"{possible} per process", mend)
 
 
 def _vault() -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from tasks import batches, connections, jsonl, store
+from tasks import batches, jsonl
 from tasks.batches import Batch
 from tasks.errors import UpstreamTrouble
 from tasks.jsonl import Response, ResultLine
@@ -128,7 +128,7 @@ class Anthropic:
         for listed in self._listed(batch.create_at / 1000 - SKEW_SECONDS):
             counts = _counts(listed)
             upstream_id = http.text(listed, "id")
-            if sum(counts.values()) != len(ids) or connections.client().exists(f"{store.PREFIX}upstream:{upstream_id}"):
+            if sum(counts.values()) != len(ids) or batches.is_known(upstream_id):
                 continue
             if listed.get("processing_status") != "ended":
                 raise UpstreamTrouble(

@@ -12,14 +12,14 @@ from tests.running import Stack
 from tests.simulator.server import Simulator, serve
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow_upstream() -> Iterator[Simulator]:
     """An upstream whose batches take longer than any SDK's patience."""
     with serve(validate_delay=0.1, batch_delay=5, finalize_delay=0.1) as upstream:
         yield upstream
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow_stack(slow_upstream: Simulator) -> Iterator[Stack]:
     """A stack in front of it, of two web processes."""
     with (

@@ -1,4 +1,4 @@
-"""Clients that this front does not hold in the end: gone before it began, refused half-way, gone for good."""
+"""Clients that this front does not hold in the end: gone before it began, or refused half-way."""
 
 from __future__ import annotations
 
@@ -93,38 +93,6 @@ def test_what_a_worker_took_before_it_could_be_taken_back_is_an_orphan(
 
     assert web.retry() == request.id
     assert web.retry() == LATER
-
-
-@pytest.mark.parametrize("cancel", ["true", "false"])
-def test_a_client_with_a_key_that_goes_away_takes_its_request_with_it_where_that_is_set(
-    redis_client: Any, monkeypatch: pytest.MonkeyPatch, cancel: str
-) -> None:
-    monkeypatch.setenv("LLM_PROXY_CANCEL_ON_DISCONNECT", cancel)
-    settings.cache_clear()
-    front = make_front()
-    request = make_request(idempotency_key="k")
-    held = front.hold(request, "Bearer sk-x", None)
-
-    held.depart(None, went_away=True)
-    noted(front)
-
-    assert bool(redis_client.exists(f"lp:request:{request.id}")) == (cancel == "false")
-
-
-def test_a_key_that_two_clients_share_is_not_canceled_when_one_goes_away(
-    redis_client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LLM_PROXY_CANCEL_ON_DISCONNECT", "true")
-    settings.cache_clear()
-    front = make_front()
-    request = make_request(idempotency_key="k")
-    held = front.hold(request, "Bearer sk-x", None)
-    front.hold(make_request(idempotency_key="k"), "Bearer sk-x", None)
-
-    held.depart(None, went_away=True)
-    noted(front)
-
-    assert redis_client.exists(f"lp:request:{request.id}")
 
 
 def test_a_success_that_was_not_read_is_kept_as_long_as_its_reply(

@@ -36,14 +36,14 @@ mount = "/closed/v1"
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vendors() -> Iterator[Vendors]:
     """All of them."""
     with serve() as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vendor_stack(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with a busy sweep and short leases."""
     path = tmp_path_factory.mktemp("providers") / "providers.toml"

@@ -17,7 +17,7 @@ settings.register_profile("long", max_examples=20_000, database=None)
 PATIENCE_SECONDS = 4
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_raw_upstream() -> Iterator[RawUpstream]:
     """One for the run."""
     upstream = RawUpstream()
@@ -25,7 +25,7 @@ def shared_raw_upstream() -> Iterator[RawUpstream]:
     upstream.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def front(redis_server: RedisServer, shared_raw_upstream: RawUpstream) -> Iterator[Stack]:
     """One web process for the run."""
     with running.running_stack(
