@@ -1,4 +1,4 @@
-"""`python -m tests.forking`: forks a worker for each line of standard input; see `nursery`.
+"""`python -m tests.forking`: forks a process for each line of standard input; see `nursery`.
 
 A line is JSON, [command, environment, log file]; the answer is a line with the child's pid. Nothing of the project is
 imported here: a child reads its settings from its own environment.
@@ -6,7 +6,7 @@ imported here: a child reads its settings from its own environment.
 
 from gevent import monkey
 
-monkey.patch_all()  # as Celery's command line does for this pool, and before anything else is imported
+monkey.patch_all()  # as workers of the pipeline and of the front do, and before anything else is imported
 
 import importlib  # noqa: E402 - patched first
 import json  # noqa: E402
@@ -16,13 +16,18 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 
 import gevent.os  # noqa: E402
-from celery.__main__ import main  # noqa: E402
+from celery.__main__ import main as celery  # noqa: E402
+from gunicorn.app.wsgiapp import run as gunicorn  # noqa: E402
 
-#: What a worker imports of others, and what takes nearly all of its start.
+#: What is forked here, by the first word of its command.
+PROGRAMS = {"celery": celery, "gunicorn": gunicorn}
+#: What these import of others, and what takes nearly all of their start.
 OTHERS = (
-    "celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "celery.concurrency.gevent",
-    "celery.fixups.django", "celery.worker.consumer", "cryptography.fernet", "kombu.transport.redis", "msgspec",
-    "redis", "requests",
+    "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.celery",
+    "celery.concurrency.gevent", "celery.fixups.django", "celery.worker.consumer", "cryptography.fernet",
+    "cryptography.hazmat.primitives.ciphers.aead", "flask", "genai_prices", "gunicorn.glogging",
+    "gunicorn.workers.ggevent", "h11", "kombu.transport.redis", "msgspec", "prometheus_client.core", "redis",
+    "requests", "standardwebhooks",
 )  # fmt: skip
 
 _set_signal = monkey.get_original("signal", "signal")
@@ -43,7 +48,7 @@ def serve() -> None:
 
 
 def become(command: list[str], environment: dict[str, str], log: str) -> None:
-    """Be the worker, in a session of its own."""
+    """Be the program, in a session of its own."""
     os.setsid()
     random.seed()
     _set_signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -54,7 +59,7 @@ def become(command: list[str], environment: dict[str, str], log: str) -> None:
         os.dup2(output, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = command
-    sys.exit(main())
+    sys.exit(PROGRAMS[command[0]]())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests import running
-from tests.running import Launch, RedisServer, Stack
+from tests.running import RedisServer, Stack
 from tests.simulator.server import Simulator, serve
 
 #: An upstream whose batches take half a second.
@@ -61,7 +61,6 @@ def opened(
     wsgi: str = HASTY_WSGI,
     extra: tuple[str, ...] = (),
     upstream: dict[str, Any] | None = None,
-    launch: Launch = running.start,
     **variables: str,
 ) -> Iterator[Ground]:
     """A Redis, an upstream and a stack for one `with`; `variables` are the stack's environment."""
@@ -69,7 +68,7 @@ def opened(
         running.redis_server() as server,
         serve(**(QUICK if upstream is None else upstream)) as simulator,
         running.running_stack(
-            server.url, simulator.url, app=app, wsgi=wsgi, extra=extra, only=(), launch=launch, **variables
+            server.url, simulator.url, app=app, wsgi=wsgi, extra=extra, only=(), **variables
         ) as stack,
     ):
         yield Ground(server, simulator, stack)

@@ -1,7 +1,8 @@
-"""Starts Celery workers in a third of the time: `forking` has imported what they are made of once, and forks each.
+"""Starts a stack in a fifth of the time: `forking` has imported what its processes are made of, and forks each.
 
-A worker needs a second of processor time to import Celery, and a run of the tests starts hundreds. What runs in
-a fork is Celery's own command line, with the arguments and the environment that the stack gives it.
+A process needs a second of processor time to import Celery or Flask, and a run of the tests starts a thousand. What
+runs in a fork is Celery's or gunicorn's own command line, with the arguments and the environment that the stack gives
+it. What is not as in life: beat and gunicorn's arbiter find the standard library patched.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Forked:
         deadline = time.monotonic() + (timeout if timeout is not None else 60.0)
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("a forked worker", timeout or 0.0)
+                raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
             time.sleep(0.005)
         return code
 
@@ -56,7 +57,7 @@ class Forked:
 
 
 def fork(command: list[str], environment: Mapping[str, str], log: Path) -> Forked:
-    """A worker that writes to `log`."""
+    """A process that writes to `log`."""
     with _one:
         server = _server()
         assert server.stdin

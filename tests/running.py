@@ -128,8 +128,8 @@ Launch = Callable[[str, list[str], Mapping[str, str], Path], Process]
 
 
 def quick(name: str, command: list[str], variables: Mapping[str, str], log_dir: Path) -> Process:
-    """`start`, but workers are forked, unless their lines are counted, which begins with an interpreter."""
-    if "worker" not in command or "COVERAGE_PROCESS_CONFIG" in os.environ:
+    """`start`, but forked, unless lines are counted, which begins with an interpreter."""
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
         return start(name, command, variables, log_dir)
     log = log_dir / f"{name}.log"
     offset = len(log.read_text(errors="replace")) if log.exists() else 0

@@ -33,6 +33,7 @@ def leaving(slow_upstream: Simulator) -> Iterator[Stack]:
         running.running_stack(
             server.url,
             slow_upstream.url,
+            launch=running.start,  # the whole of gunicorn, its arbiter too, as in life
             LLM_PROXY_HEARTBEAT_AFTER_SECONDS="1.5",
             LLM_PROXY_MAX_HOLD_SECONDS="2",
             LLM_PROXY_CANCEL_ON_DISCONNECT="true",

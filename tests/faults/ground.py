@@ -132,7 +132,6 @@ def faults_ground() -> Iterator[Ground]:
             wsgi="tests.faults.web_app:create_app()",
             extra=("worker-spare",),  # takes over while the dead one starts again
             upstream=UPSTREAM,
-            launch=running.quick,
             LLM_PROXY_WEB_PROCESSES="1",
             LLM_PROXY_MAX_HOLD_SECONDS="0.1",
             LLM_PROXY_WEBHOOK_SECRETS=WEBHOOK_SECRET,
