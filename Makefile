@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above: is PyPI, or PIP_INDEX_URL, within reach?" >&2; exit 1
 
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, each of many processes would compile everything anew
+
 .PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image coverage mutants compat lint flower lock clean
 
 help:  ## this list
@@ -16,7 +18,7 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev browser  ## all tests: unit, integration, system
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests
 
 browser: $(VENV)/dev
 	@$(BIN)/python -m tests.browser
