@@ -68,7 +68,7 @@ def opened(
         running.redis_server() as server,
         serve(**(QUICK if upstream is None else upstream)) as simulator,
         running.running_stack(
-            server.url, simulator.url, app=app, wsgi=wsgi, extra=extra, only=(), **variables
+            server.url, simulator.url, app=app, wsgi=wsgi, extra=extra, only=(), launch=running.quick, **variables
         ) as stack,
     ):
         yield Ground(server, simulator, stack)

@@ -7,9 +7,10 @@ lose an answer: the step is done, and whoever asked is told that the store is aw
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tasks import connections, settings, store
 from tasks.errors import StoreUnavailable
 from tasks.providers import http
 from tests.faults import hasty, situations
-from tests.faults.passages import DIRECTORY, READS, passing
+from tests.faults.passages import DIRECTORY, READS, is_of_interest, passing
 from tests.faults.situations import Subject
 
 #: Argument of a script at which its request's id stands.
@@ -37,16 +38,23 @@ def install() -> None:
     _calls(looking)
 
 
-def _passing(when: str, step: str, about: Subject | None, situation: str) -> None:
-    passing(when, f"{step} in {situation}" if situation else step, about[1] if about else "")
+def _passing(when: str, step: str, about: Subject | None, situation: Callable[[], str]) -> None:
+    if is_of_interest(when, step):
+        found = situation()
+        passing(when, f"{step} in {found}" if found else step, about[1] if about else "")
+
+
+def _nowhere() -> str:
+    return ""
 
 
 @contextlib.contextmanager
 def _around(looking: Any, step: str, about: Subject | None = None) -> Iterator[None]:
     about = about or situations.subject()
-    _passing("before", step, about, situations.situation(looking, about))
+    situation = functools.partial(situations.situation, looking, about)
+    _passing("before", step, about, situation)
     yield
-    _passing("after", step, about, situations.situation(looking, about))
+    _passing("after", step, about, situation)
 
 
 def _scripts(looking: Any) -> None:
@@ -101,17 +109,17 @@ def _scripts(looking: Any) -> None:
 @contextlib.contextmanager
 def _renewal() -> Iterator[None]:
     """A lease is renewed beside the step that it is for, in whatever situation that takes so long."""
-    _passing("before", "renewal", None, "")
+    _passing("before", "renewal", None, _nowhere)
     yield
-    _passing("after", "renewal", None, "")
+    _passing("after", "renewal", None, _nowhere)
 
 
 @contextlib.contextmanager
 def _at_queue(looking: Any, group_id: str) -> Iterator[None]:
-    situation = situations.of_queue(looking, group_id)
-    _passing("before", "claim", None, situation)
+    situation = situations.of_queue(looking, group_id)  # after it nothing is left there
+    _passing("before", "claim", None, lambda: situation)
     yield
-    _passing("after", "claim", None, situation)
+    _passing("after", "claim", None, lambda: situation)
 
 
 def _is_lost(name: str) -> bool:
@@ -158,7 +166,7 @@ def _commands(looking: Any) -> None:
 @contextlib.contextmanager
 def _commanded(looking: Any, step: str) -> Iterator[None]:
     if step.startswith(READS):
-        _passing("before", step, None, "")
+        _passing("before", step, None, _nowhere)
         yield
     else:
         with _around(looking, step):
@@ -191,10 +199,11 @@ def _calls(looking: Any) -> None:
     def hooked(method: str, path: str, **options: Any) -> Iterator[Any]:
         step = f"{method} {re.sub(r'/(batch|file)[_-][^/]+', '/{id}', path)}"
         about = situations.subject()
-        _passing("before", step, about, situations.situation(looking, about))
+        situation = functools.partial(situations.situation, looking, about)
+        _passing("before", step, about, situation)
         with call(method, path, **options) as response:
             # Its effect is there, its answer has not been read.
-            _passing("after", step, about, situations.situation(looking, about))
+            _passing("after", step, about, situation)
             yield response
 
     http.call = hooked

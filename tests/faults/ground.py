@@ -60,6 +60,16 @@ class Ground(ground.Ground):
         """Let the next answer of a script be lost after it has taken effect."""
         (self.directory / f"lose-{script}").touch()
 
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Note every passage, for one `with`."""
+        recording = self.directory / "recording"
+        recording.touch()
+        try:
+            yield
+        finally:
+            recording.unlink()
+
     def seen(self) -> str:
         """The passages since `begin`."""
         return (self.directory / "seen").read_text()

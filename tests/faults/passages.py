@@ -34,6 +34,21 @@ NOT_AFTER: Final = (*READS, "publish")
 BY_TIME: Final = ("in submitted", "advance creating>creating", "reads")
 
 
+def is_of_interest(when: str, step: str) -> bool:
+    """Whether a passage is to be told of: all are while they are recorded, else those of the armed step.
+
+    Args:
+        when: "before" or "after".
+        step: the step, without its situation: finding that out takes most of a passage's time.
+    """
+    directory = Path(os.environ[DIRECTORY])
+    try:
+        point = (directory / "armed").read_text()
+    except FileNotFoundError:
+        return (directory / "recording").exists()
+    return point.startswith(when) and step in point
+
+
 def passing(when: str, step: str, subject: str) -> None:
     """Note a passage; die here if it is armed.
 

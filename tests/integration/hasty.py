@@ -26,7 +26,7 @@ def hasty_stack(**variables: str) -> Iterator[tuple[Stack, Simulator]]:
         running.redis_server() as server,
         serve(**DELAYS) as upstream,
         running.running_stack(
-            server.url, upstream.url, app="tests.chaos.worker_app", extra=(), only=(), **variables
+            server.url, upstream.url, app="tests.chaos.worker_app", extra=(), only=(), launch=running.quick, **variables
         ) as stack,
     ):
         yield stack, upstream

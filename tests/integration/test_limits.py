@@ -54,8 +54,8 @@ def test_a_long_queue_drains_through_a_small_limit_with_few_failed_batches(case:
 
     made = batches_of(case[1], f"limit-{limit}")
     refused = [batch["status"] == "failed" for batch in made]
-    # The first five are tried at once; of some two dozen batches, each one that is refused is 4 %. How soon a refusal is
-    # known depends on the machine.
+    # The first five are tried at once; of some two dozen batches, each one that is refused is 4 %. A busy machine hears
+    # of refusals later.
     assert sum(refused[5:]) <= 0.3 * len(made)
     assert case[1].stats()["billed"]["more_than_once"] == []
 
