@@ -222,11 +222,15 @@ class Stack:
         for name in (names or commands) if wait else ():
             self._wait_for(name)
 
+    def workers_of_web(self) -> list[int]:
+        """Pids of the gunicorn workers."""
+        arbiter = self.processes["web"].popen.pid
+        return [int(pid) for pid in Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()]
+
     def kill_worker_of_web(self) -> None:
         """kill -9 the gunicorn workers; gunicorn starts others."""
-        arbiter = self.processes["web"].popen.pid
-        for pid in Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in self.workers_of_web():
+            os.kill(pid, signal.SIGKILL)
 
     def dead(self) -> list[str]:
         """Processes that have ended."""
@@ -235,7 +239,7 @@ class Stack:
     def _wait_for(self, name: str) -> None:
         process = self.processes[name]
         if name == "web":
-            until(self.listens, "the front listens", START_SECONDS)
+            until(lambda: self.listens() and self.workers_of_web(), "the front listens", START_SECONDS)
         elif name.startswith("worker"):
             until(
                 lambda: re.search(r"@\S+ ready\.", process.text()[process.offset :]), f"{name} is ready", START_SECONDS

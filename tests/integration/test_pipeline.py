@@ -59,12 +59,12 @@ def test_models_keys_and_endpoints_travel_in_batches_of_their_own(
                 return str(ask(sdk, "hello", model))
             return str(len(sdk.embeddings.create(model=model, input=["a", "b"]).data))
 
-    cases = [(key, model, endpoint) for key in keys for model in ("apart-1", "apart-2") for endpoint in ("chat", "emb")]
+    cases = [(key, model, endpoint) for key in keys for model in ("alone-1", "alone-2") for endpoint in ("chat", "emb")]
     with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
         answers = list(pool.map(call, cases))
 
     assert answers == ["echo:hello" if endpoint == "chat" else "2" for _, _, endpoint in cases]
-    made = [*batches_of(upstream, "apart-1"), *batches_of(upstream, "apart-2")]
+    made = [*batches_of(upstream, "alone-1"), *batches_of(upstream, "alone-2")]
     assert [batch["lines"] for batch in made] == [1] * len(cases)
 
 

@@ -14,13 +14,14 @@ import requests
 
 from tests import running
 from tests.running import Process, until
+from tests.simulator.server import Simulator
 
 Up = Callable[..., Process]
 
 
-@pytest.fixture
-def up(shared_upstream: object) -> Iterator[Up]:
-    """Start `python -m tasks up`, which is what `make run` runs, and stop what is left of it."""
+@contextlib.contextmanager
+def ups(upstream: Simulator) -> Iterator[Up]:
+    """What `up` is, for one `with`."""
     started: list[Process] = []
     with running.short_directory() as logs:
 
@@ -28,7 +29,7 @@ def up(shared_upstream: object) -> Iterator[Up]:
             settings = {
                 "PORT": str(port),
                 "LLM_PROXY_DATA_DIR": str(data_dir),
-                "LLM_PROXY_UPSTREAM": shared_upstream.url,  # type: ignore[attr-defined]  # a Simulator
+                "LLM_PROXY_UPSTREAM": upstream.url,
                 "LLM_PROXY_MAX_HOLD_SECONDS": "0.3",
                 "LLM_PROXY_POLL_MIN_SECONDS": "0.2",
                 **variables,
@@ -49,6 +50,13 @@ def up(shared_upstream: object) -> Iterator[Up]:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(pid, signal.SIGKILL)
                 process.kill()
+
+
+@pytest.fixture
+def up(shared_upstream: Simulator) -> Iterator[Up]:
+    """Start `python -m tasks up`, which is what `make run` runs, and stop what is left of it."""
+    with ups(shared_upstream) as start:
+        yield start
 
 
 def is_ready(port: int) -> bool:

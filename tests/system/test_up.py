@@ -7,6 +7,8 @@ import json
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import openai
@@ -17,13 +19,29 @@ from tests import running
 from tests.integration.test_pipeline import ask, batches_of
 from tests.running import Process, until
 from tests.simulator.server import Simulator
-from tests.system.conftest import Up, is_ready
+from tests.system.conftest import Up, is_ready, ups
 
 
 @pytest.fixture
 def data_dir() -> object:
     with running.short_directory() as directory:
         yield directory / "data"
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A stack that several tests use, one after the other."""
+
+    process: Process
+    port: int
+    data_dir: Path
+
+
+@pytest.fixture(scope="module")
+def lasting(shared_upstream: Simulator) -> Iterator[Lasting]:
+    with running.short_directory() as directory, ups(shared_upstream) as start:
+        port = running.free_port()
+        yield Lasting(start(port, directory / "data"), port, directory / "data")
 
 
 def sdk(port: int, key: str) -> openai.OpenAI:
@@ -56,15 +74,14 @@ def test_a_killed_supervisor_takes_its_programs_with_it(up: Up, data_dir: Path) 
 
 
 @pytest.mark.parametrize("victim", ["redis-server", "control@", "transfer@", "beat", "gunicorn"])
-def test_what_dies_is_started_again_and_requests_go_on(up: Up, data_dir: Path, victim: str, api_key: str) -> None:
-    port = running.free_port()
-    process = up(port, data_dir)
+def test_what_dies_is_started_again_and_requests_go_on(lasting: Lasting, victim: str, api_key: str) -> None:
+    process = lasting.process
     before = process.children()[victim]
     subprocess.run(["kill", "-9", str(before)], check=True)
 
     until(lambda: process.children().get(victim, before) != before, f"{victim} runs again")
-    until(lambda: is_ready(port), "the front is ready again")
-    with sdk(port, api_key) as client:
+    until(lambda: is_ready(lasting.port), "the front is ready again")
+    with sdk(lasting.port, api_key) as client:
         assert ask(client, victim, "restarted") == f"echo:{victim}"
 
 
@@ -99,11 +116,10 @@ def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
     assert upstream.stats()["billed"]["more_than_once"] == []
 
 
-def test_two_stacks_live_side_by_side(up: Up, data_dir: Path, api_key: str) -> None:
-    ports = [running.free_port(), running.free_port()]
-    for port in ports:
-        up(port, data_dir / str(port))
-    for port in ports:
+def test_two_stacks_live_side_by_side(lasting: Lasting, up: Up, data_dir: Path, api_key: str) -> None:
+    second = running.free_port()
+    up(second, data_dir)
+    for port in (lasting.port, second):
         with sdk(port, api_key) as client:
             assert ask(client, str(port), "side") == f"echo:{port}"
 
@@ -120,12 +136,10 @@ def test_a_taken_port_is_an_error_that_names_it(up: Up, data_dir: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in refused(up(port, data_dir, ready=False))
 
 
-def test_a_data_directory_in_use_is_an_error_that_names_it(up: Up, data_dir: Path) -> None:
-    up(running.free_port(), data_dir)
+def test_a_data_directory_in_use_is_an_error_that_names_it(up: Up, lasting: Lasting) -> None:
+    sentence = refused(up(running.free_port(), lasting.data_dir, ready=False))
 
-    sentence = refused(up(running.free_port(), data_dir, ready=False))
-
-    assert f"another llm-proxy uses the data directory {data_dir}" in sentence
+    assert f"another llm-proxy uses the data directory {lasting.data_dir}" in sentence
 
 
 def test_a_misspelt_setting_is_an_error_that_names_it(up: Up, data_dir: Path) -> None:
