@@ -25,7 +25,7 @@ browser: $(VENV)/dev
 
 coverage: $(VENV)/dev browser  ## branch coverage of web/ and tasks/, in all processes that the tests start (TESTS=…)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),$(addprefix tests/,unit integration relay providers system)) \
+	@$(BIN)/coverage run -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(or $(TESTS),$(addprefix tests/,unit integration relay providers system)) \
 	  || echo "coverage: some tests failed, what they did counts all the same"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --show-missing
 
