@@ -102,7 +102,7 @@ def test_a_caller_with_many_synchronous_requests_does_not_fill_the_queue(
     beside = seconds_of(client, asked("c", 3, Lane.SYNC))
 
     assert unsettled(client, many) > 2000
-    assert beside <= alone + 1.5  # a tick, and half of one for a busy machine
+    assert beside <= alone + 6  # a tick, and more for a busy machine; behind all of the others it would be 100 s
 
 
 def test_every_synchronous_request_is_sent_though_most_never_were_in_the_queue(
