@@ -61,9 +61,8 @@ def many_files() -> Iterator[None]:
 
 
 def worker_of(stack: Stack) -> int:
-    arbiter = stack.processes["web"].popen.pid
-    [pid] = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
-    return int(pid)
+    [pid] = stack.workers_of_web()
+    return pid
 
 
 def test_a_queued_request_is_taken_out_with_its_client_when_that_is_wanted(front: Front) -> None:
@@ -179,7 +178,7 @@ def test_the_listener_survives_an_upgrade_in_place(front: Front, leaving: Stack)
     knocking = threading.Thread(target=knock)
     knocking.start()
     old.send_signal(signal.SIGUSR2)
-    until(lambda: len(Path(f"/proc/{old.pid}/task/{old.pid}/children").read_text().split()) == 2, "two of them", 30)
+    until(lambda: len(leaving.workers_of_web()) == 2, "a worker and the new one", 30)
     until(lambda: web.text()[web.offset :].count("Booting worker") == 2, "the new one works")
     old.send_signal(signal.SIGTERM)
     old.wait(30)

@@ -21,8 +21,7 @@ BLOCK = os.urandom(1_000_000)
 
 
 def web_process(stack: Stack) -> Path:
-    arbiter = stack.processes["web"].popen.pid
-    [child] = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
+    [child] = stack.workers_of_web()
     return Path(f"/proc/{child}")
 
 
