@@ -15,6 +15,7 @@ import random  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 
+import coverage  # noqa: E402
 import gevent.os  # noqa: E402
 from celery.__main__ import main as celery  # noqa: E402
 from gunicorn.app.wsgiapp import run as gunicorn  # noqa: E402
@@ -58,6 +59,8 @@ def become(command: list[str], environment: dict[str, str], log: str) -> None:
     for number in (1, 2):
         os.dup2(output, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if "COVERAGE_PROCESS_CONFIG" in environment:
+        coverage.process_startup()
     sys.argv = command
     sys.exit(PROGRAMS[command[0]]())
 

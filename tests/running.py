@@ -134,9 +134,7 @@ Launch = Callable[[str, list[str], Mapping[str, str], Path], Process]
 
 
 def quick(name: str, command: list[str], variables: Mapping[str, str], log_dir: Path) -> Process:
-    """`start`, but forked, unless lines are counted, which begins with an interpreter."""
-    if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        return start(name, command, variables, log_dir)
+    """`start`, but forked."""
     log = log_dir / f"{name}.log"
     offset = len(log.read_text(errors="replace")) if log.exists() else 0
     log.touch()
@@ -258,7 +256,7 @@ class Stack:
 
     def stop(self) -> None:
         """End everything; where lines are counted, by asking: what is killed has counted for nothing."""
-        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        if nursery.COUNTED in os.environ:
             for process in self.processes.values():
                 process.popen.terminate()
             for process in self.processes.values():

@@ -127,7 +127,7 @@ def test_a_late_error_of_a_stream_is_the_event_on_which_the_sdk_raises(front: Fr
 @pytest.mark.parametrize("when", ["queued", "in flight", "answered"])
 def test_a_client_that_comes_again_finds_its_request_without_any_key(front: Front, when: str) -> None:
     model = f"again-{when.replace(' ', '-')}"
-    front.upstream.configure(batch_delay=1)
+    front.upstream.configure(batch_delay=2)
     front.leave(model, 0.25 if when == "queued" else 0.7, headers={"x-stainless-read-timeout": "600"})
     if when == "answered":
         until(lambda: ended(front, model), "the batch has ended")

@@ -12,7 +12,7 @@ from tasks.departures import Departures, How
 from tasks.models import Attempt, Request
 from tasks.presence import Presence
 from tasks.settings import settings
-from tests.integration.test_store import GROUP, make_request, ok
+from tests.integration.accepting import GROUP, make_request, ok
 
 #: Nothing is accepted yet: ask again.
 LATER = ""

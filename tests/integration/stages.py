@@ -12,7 +12,7 @@ import requests
 from tasks import batches, delivery, polling, settings, settle, store, submission
 from tasks.models import Group, Reply, Request
 from tasks.providers import catalogue
-from tests.integration.test_store import accept
+from tests.integration.accepting import accept
 from tests.running import until
 from tests.simulator.server import Simulator, serve
 

@@ -10,8 +10,8 @@ import pytest
 from tasks import batches
 from tasks.departures import How
 from tasks.models import Attempt, Lane, Request
+from tests.integration.accepting import GROUP, make_request
 from tests.integration.fronts import LATER, Web, answer
-from tests.integration.test_store import GROUP, make_request
 
 
 def test_equal_requests_whose_clients_live_are_samples(web: Web, request_: Request) -> None:

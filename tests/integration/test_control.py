@@ -8,7 +8,7 @@ import pytest
 
 from tasks import batches, control
 from tasks.models import Group, Lane, Reply
-from tests.integration.test_store import GROUP, accept, make_request
+from tests.integration.accepting import GROUP, accept, make_request
 
 OTHER = Group(credential="c" * 24, endpoint="/v1/chat/completions", model="another")
 

@@ -11,8 +11,8 @@ from tasks import batches, presence, store
 from tasks.departures import How
 from tasks.errors import StoreUnavailable
 from tasks.models import Attempt, Request
+from tests.integration.accepting import GROUP, make_request
 from tests.integration.fronts import LATER, Web, answer
-from tests.integration.test_store import GROUP, make_request
 
 
 def test_a_delivered_success_is_given_to_one_retry_and_to_no_other(web: Web, request_: Request) -> None:

@@ -13,8 +13,8 @@ from tasks import batches, collector, message, settle
 from tasks.models import Group, Lane, Request
 from tasks.results import WAKE_AT_ONCE, Results
 from tests import running
+from tests.integration.accepting import accept, make_request, ok
 from tests.integration.test_pipeline import batches_of
-from tests.integration.test_store import accept, make_request, ok
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 

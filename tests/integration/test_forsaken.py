@@ -13,8 +13,8 @@ from tasks.departures import How
 from tasks.errors import ClientGone, StoreUnavailable
 from tasks.models import Attempt, Request
 from tasks.settings import settings
+from tests.integration.accepting import make_request
 from tests.integration.fronts import LATER, Web
-from tests.integration.test_store import make_request
 from web.waiting import Front
 
 

@@ -13,7 +13,7 @@ from tasks import batches, leases, settle, store
 from tasks.errors import NotOurTurn, StoreUnavailable
 from tasks.models import BatchState, Lane
 from tests import running
-from tests.integration.test_store import GROUP, accept, make_request
+from tests.integration.accepting import GROUP, accept, make_request
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from tasks import batches, collector, connections, quota, settle
 from tasks.models import Group
 from tasks.settings import settings
 from tests.integration import hasty
+from tests.integration.accepting import accept, make_request, ok
 from tests.integration.hasty import Case, assert_all_right, counters, post, post_many
 from tests.integration.test_pipeline import batches_of
-from tests.integration.test_store import accept, make_request, ok
 from tests.running import Stack
 from tests.simulator.server import Simulator
 

@@ -11,7 +11,7 @@ import redis
 from tasks import batches, message, settle, store
 from tasks.errors import StoreUnavailable
 from tasks.results import Results
-from tests.integration.test_store import GROUP, accept, make_request, ok
+from tests.integration.accepting import GROUP, accept, make_request, ok
 
 
 @pytest.fixture(autouse=True)

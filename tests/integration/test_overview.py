@@ -17,8 +17,8 @@ from tasks import batches, holding, overview, store
 from tasks.errors import IdempotencyConflict
 from tasks.models import Group
 from tests import running
+from tests.integration.accepting import accept, make_request
 from tests.integration.test_pipeline import ask
-from tests.integration.test_store import accept, make_request
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
 from web.metric_table import METRICS

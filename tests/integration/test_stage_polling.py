@@ -10,8 +10,8 @@ from tasks import batches, polling
 from tasks.batches import Batch
 from tasks.models import BatchState
 from tasks.settings import settings
+from tests.integration.accepting import GROUP
 from tests.integration.stages import Line
-from tests.integration.test_store import GROUP
 
 
 def test_a_look_notes_how_far_the_batch_is_and_says_when_to_look_again(line: Line) -> None:

@@ -9,31 +9,13 @@ from typing import Any
 import gevent
 import pytest
 
-from tasks import batches, collector, leases, message, settle, store, sweeper, sync
-from tasks.accept import Acceptor
+from tasks import batches, collector, leases, message, settle, store, sync
 from tasks.errors import IdempotencyConflict, StoreUnavailable
-from tasks.models import BatchState, Group, Lane, Reply, Request
+from tasks.models import BatchState, Group, Lane
 from tasks.providers import registry
 from tasks.results import Results
 from tasks.settings import settings
-
-GROUP = Group(credential="c" * 24, endpoint="/v1/chat/completions", model="m")
-
-
-def make_request(**fields: Any) -> Request:
-    return Request(**{"group": GROUP, "body": b'{"model":"m"}', "fingerprint": "f1", **fields})
-
-
-def accept(*requests: Request) -> list[str]:
-    acceptor = Acceptor(settings())
-    acceptor.start()
-    jobs = [gevent.spawn(acceptor.accept, request, "Bearer sk-x") for request in requests]
-    gevent.joinall(jobs, timeout=10)
-    return [job.get() for job in jobs]
-
-
-def ok(body: bytes = b"{}") -> Reply:
-    return Reply.of_upstream(200, {}, body)
+from tests.integration.accepting import GROUP, accept, make_request, ok
 
 
 @pytest.fixture(autouse=True)
@@ -227,89 +209,6 @@ def test_the_pace_of_creation_is_forgotten_although_it_is_begun_by_a_second_try(
         held.advance(BatchState.CREATING)
 
     assert redis_client.ttl(f"lp:creations:{GROUP.credential}") > 0
-
-
-def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sweep(redis_client: Any) -> None:
-    requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
-    accept(*requests)
-    redis_client.delete(message.SYNC_QUEUE)
-    a_later_one(redis_client)
-    for request in requests:
-        assert store.run("run", request.id, "dead", -1, "take", 50)
-
-    sweeper.standing_requests()
-
-    assert redis_client.llen(message.SYNC_QUEUE) == 21
-    assert store.run("run", requests[0].id, "alive", 60_000, "take", 50)
-    assert not store.run("run", requests[0].id, "second", 60_000, "take", 50)
-    assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"
-
-
-def a_later_one(redis_client: Any) -> Request:
-    """Another synchronous request, accepted after all others: the lane is busy."""
-    request = make_request(lane=Lane.SYNC)
-    accept(request)
-    redis_client.hincrby(f"lp:request:{request.id}", "queued", 1)
-    return request
-
-
-def test_a_busy_queue_is_not_filled_with_copies_of_what_is_in_it(redis_client: Any) -> None:
-    requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
-    accept(*requests)
-    for _ in range(10):
-        for request in requests:
-            redis_client.zadd("lp:standing", {request.id: 0})
-        sweeper.standing_requests()
-
-    assert redis_client.llen(message.SYNC_QUEUE) == 20
-
-
-def test_a_request_whose_message_is_gone_is_found_in_a_queue_that_is_never_empty(redis_client: Any) -> None:
-    lost = make_request(lane=Lane.SYNC)
-    accept(lost)
-    redis_client.delete(message.SYNC_QUEUE)
-    later = a_later_one(redis_client)
-    for request in (lost, later):
-        redis_client.zadd("lp:standing", {request.id: 0})
-
-    sweeper.standing_requests()
-    redis_client.zadd("lp:standing", {lost.id: 0})
-    sweeper.standing_requests()
-
-    messages = [json.loads(each) for each in redis_client.lrange(message.SYNC_QUEUE, 0, -1)]
-    assert [each["properties"]["correlation_id"] for each in messages] == [lost.id, later.id]
-
-
-def test_a_queued_request_whose_message_is_gone_is_queued_again_and_one_that_waits_is_not(redis_client: Any) -> None:
-    lost, waiting = make_request(), make_request(group=Group(credential="d" * 24, endpoint="/v1/x", model="m"))
-    accept(lost, waiting)
-    redis_client.delete(message.group_queue(GROUP.id), "lp:groups")
-    for request in (lost, waiting):
-        redis_client.zadd("lp:standing", {request.id: 0})
-
-    sweeper.standing_requests()
-
-    assert redis_client.llen(message.group_queue(GROUP.id)) == 1
-    assert redis_client.llen(message.group_queue(waiting.group.id)) == 1
-    assert redis_client.zcard("lp:groups") == 2
-    assert batches.claim(GROUP.id)
-
-
-def test_messages_that_a_dead_worker_held_are_dropped_once_their_work_is_done(redis_client: Any) -> None:
-    request = make_request()
-    accept(request)
-    body = json.loads(message.request_message(request.id, "sync"))
-    redis_client.hset("unacked", "tag", json.dumps([body, "", "sync"]))
-    redis_client.zadd("unacked_index", {"tag": 1})
-
-    sweeper.settled_messages()
-    assert redis_client.hexists("unacked", "tag")
-
-    batch_id = batches.claim(GROUP.id)
-    assert batch_id
-    settle.settle([(request.id, batch_id, ok())])
-    sweeper.settled_messages()
-    assert not redis_client.exists("unacked", "unacked_index")
 
 
 def test_a_reader_that_fell_behind_a_trimmed_stream_still_finds_its_reply(redis_client: Any) -> None:

@@ -19,9 +19,9 @@ from tasks.batches import Batch
 from tasks.errors import NotOurTurn
 from tasks.leases import Lease
 from tasks.models import BatchState, new_id
+from tests.integration.accepting import GROUP, accept, make_request
 from tests.integration.model_records import Made
 from tests.integration.store_model import LEASE_MS, NO_LIMITS, PAUSE_SECONDS, Requests
-from tests.integration.test_store import GROUP, accept, make_request
 
 #: The way of a batch, and the turns that it may take.
 NEXT = {

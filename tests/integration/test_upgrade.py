@@ -20,7 +20,7 @@ from tasks.errors import NotOurTurn
 from tasks.models import BatchState, Group, Lane
 from tests import running
 from tests.ground import HASTY_APP, HASTY_WSGI
-from tests.integration.test_store import GROUP, accept, make_request
+from tests.integration.accepting import GROUP, accept, make_request
 from tests.rolling.record import API_KEY, MODELS, VAULT_KEY, ask
 from tests.running import until
 from tests.simulator.server import Simulator

@@ -10,7 +10,7 @@ import pytest
 from tasks import batches, history, overview, prices, settle, spending, store
 from tasks.models import Allowance, Group, Lane, Reply
 from tasks.settings import settings
-from tests.integration.test_store import GROUP, accept, make_request
+from tests.integration.accepting import GROUP, accept, make_request
 
 BODY = json.dumps({"usage": {"prompt_tokens": 1000, "completion_tokens": 200}, "choices": "a secret answer"}).encode()
 

@@ -18,9 +18,9 @@ from tasks import vault
 from tasks.errors import CredentialGone
 from tasks.settings import settings
 from tests import running
+from tests.integration.accepting import GROUP, accept, make_request
 from tests.integration.test_no_key_anywhere import dump
 from tests.integration.test_pipeline import batches_of
-from tests.integration.test_store import GROUP, accept, make_request
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 

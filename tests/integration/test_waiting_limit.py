@@ -17,8 +17,8 @@ from tasks.errors import TooManyWaiting
 from tasks.models import Allowance, Group, Lane
 from tasks.settings import settings
 from tests import running
+from tests.integration.accepting import GROUP, accept, make_request, ok
 from tests.integration.test_pipeline import batches_of
-from tests.integration.test_store import GROUP, accept, make_request, ok
 from tests.running import Stack, until
 from tests.simulator.server import Simulator, serve
 

@@ -48,22 +48,6 @@ def sdk(port: int, key: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key)
 
 
-def test_ctrl_c_stops_everything_in_time_and_leaves_nothing_running(up: Up, data_dir: Path, api_key: str) -> None:
-    port = running.free_port()
-    process = up(port, data_dir)
-    pids = process.children()
-    assert len(pids) == 6
-    with sdk(port, api_key) as client:
-        assert ask(client, "something to stop after", "stopped") == "echo:something to stop after"
-
-    took = process.stop(signal.SIGINT)
-
-    assert process.popen.returncode == 0
-    assert took < 25
-    assert "Exception ignored" not in process.text()
-    assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
-
-
 def test_a_killed_supervisor_takes_its_programs_with_it(up: Up, data_dir: Path) -> None:
     process = up(running.free_port(), data_dir)
     pids = process.children()
@@ -116,12 +100,24 @@ def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
     assert upstream.stats()["billed"]["more_than_once"] == []
 
 
-def test_two_stacks_live_side_by_side(lasting: Lasting, up: Up, data_dir: Path, api_key: str) -> None:
+def test_two_stacks_live_side_by_side_and_ctrl_c_ends_the_whole_of_one_in_time(
+    lasting: Lasting, up: Up, data_dir: Path, api_key: str
+) -> None:
     second = running.free_port()
-    up(second, data_dir)
+    process = up(second, data_dir)
+    pids = process.children()
+    assert len(pids) == 6
     for port in (lasting.port, second):
         with sdk(port, api_key) as client:
             assert ask(client, str(port), "side") == f"echo:{port}"
+
+    took = process.stop(signal.SIGINT)
+
+    assert process.popen.returncode == 0
+    assert took < 25
+    assert "Exception ignored" not in process.text()
+    assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
+    assert is_ready(lasting.port)
 
 
 def refused(process: Process) -> str:

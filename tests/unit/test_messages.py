@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 import pytest
 
 from tasks.errors import InvalidRequest
+from tests.lazily import lazily
 from web import messages, sse
+
+if TYPE_CHECKING:
+    import anthropic
+else:
+    anthropic = lazily("anthropic")
 
 ANSWER: dict[str, Any] = {
     "id": "msg_1",
