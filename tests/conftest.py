@@ -19,9 +19,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Files that take longest come before the other ones with processes, so that no test process ends alone with one.
 LONGEST = (
-    "test_kills_1", "test_kills_2", "test_kills_3", "test_kills_4", "test_up", "test_contract", "test_odd_lines",
-    "test_limits", "test_deadline", "test_waiting", "test_dashboard", "test_chaos", "test_scenario", "test_leaving",
-    "test_command", "test_delivery_doubts", "test_vault", "test_redis_trouble", "test_ends",
+    "test_contract", "test_kills_1", "test_kills_2", "test_kills_3", "test_kills_4", "test_up", "test_odd_lines",
+    "test_scenario", "test_command", "test_limits", "test_dashboard", "test_waiting", "test_delivery_doubts",
+    "test_deadline", "test_leaving", "test_vault", "test_ends", "test_distrust", "test_tokens", "test_odd_files",
+    "test_redis_trouble", "test_chaos", "test_fairness", "test_fuzz", "test_sdks", "test_examples", "test_overview",
+    "test_sdk", "test_no_key_anywhere", "test_demo", "test_newcomer", "test_points", "test_slow", "test_grace",
+    "test_platforms", "test_pipeline", "test_celery", "test_bench", "test_store_model",
 )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from gevent import monkey
 
 monkey.patch_all()  # as workers of the pipeline and of the front do, and before anything else is imported
 
-import importlib  # noqa: E402 - patched first
+import gc  # noqa: E402 - patched first
+import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
@@ -38,6 +39,7 @@ def serve() -> None:
     """Fork until the input ends."""
     for name in OTHERS:
         importlib.import_module(name)
+    gc.freeze()  # a child that looked for garbage among all this would copy it
     _set_signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     while line := sys.stdin.buffer.readline():
         command, environment, log = json.loads(line)

@@ -46,11 +46,11 @@ def rejecting(_rejecting_stack: tuple[Stack, Simulator], api_key: str) -> Case:
     return made_case(_rejecting_stack, api_key)
 
 
-@pytest.mark.parametrize("limit", [20, 13, 50])
-def test_a_long_queue_drains_through_a_small_limit_with_few_failed_batches(case: Case, limit: int) -> None:
+@pytest.mark.parametrize(("limit", "count"), [(20, 400), (13, 260), (50, 400)])
+def test_a_long_queue_drains_through_a_small_limit_with_few_failed_batches(case: Case, limit: int, count: int) -> None:
     case[1].configure(enqueued_limit=limit)
 
-    assert_all_right(post_many(case, f"limit-{limit}", 400), f"limit-{limit}")
+    assert_all_right(post_many(case, f"limit-{limit}", count), f"limit-{limit}")
 
     made = batches_of(case[1], f"limit-{limit}")
     refused = [batch["status"] == "failed" for batch in made]
