@@ -1,7 +1,7 @@
 """`python -m tests.forking`: forks a process for each line of standard input; see `nursery`.
 
-A line is JSON, [command, environment, log file]; the answer is a line with the child's pid. What a child finds
-imported has read no settings: it reads them from its own environment.
+A line is JSON, [command, environment, log file]; the answer is a line with the child's pid. Nothing of the project is
+imported here: a child reads its settings from its own environment.
 """
 
 from gevent import monkey
@@ -12,21 +12,14 @@ import gc  # noqa: E402 - patched first
 import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
-import pkgutil  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
 
 import coverage  # noqa: E402
 import gevent.os  # noqa: E402
 from celery.__main__ import main as celery  # noqa: E402
 from gunicorn.app.wsgiapp import run as gunicorn  # noqa: E402
-
-import tasks  # noqa: E402
-import web  # noqa: E402
-from tasks import settings  # noqa: E402
-from tests import nursery  # noqa: E402
 
 #: What is forked here, by the first word of its command.
 PROGRAMS = {"celery": celery, "gunicorn": gunicorn}
@@ -39,17 +32,13 @@ OTHERS = (
     "requests", "standardwebhooks",
 )  # fmt: skip
 
-#: What makes or extends a Celery app, which a child does for itself.
-NOT_YET = ("tasks.celery", "tasks.pipeline", "tasks.transport", "tasks.flower", "tasks.cli", "tasks.__main__")
-
 _set_signal = monkey.get_original("signal", "signal")
 
 
 def serve() -> None:
     """Fork until the input ends."""
-    for name in (*OTHERS, *_ours()):
+    for name in OTHERS:
         importlib.import_module(name)
-    assert not settings.settings.cache_info().currsize
     gc.freeze()  # a child that looked for garbage among all this would copy it
     _set_signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     while line := sys.stdin.buffer.readline():
@@ -59,14 +48,6 @@ def serve() -> None:
             become(command, environment, log)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
-
-
-def _ours() -> Iterator[str]:
-    """The project's modules."""
-    for package in (tasks, web):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.startswith(NOT_YET):
-                yield module.name
 
 
 def become(command: list[str], environment: dict[str, str], log: str) -> None:
@@ -80,7 +61,7 @@ def become(command: list[str], environment: dict[str, str], log: str) -> None:
     for number in (1, 2):
         os.dup2(output, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if nursery.COUNTED in environment:
+    if "COVERAGE_PROCESS_CONFIG" in environment:
         coverage.process_startup()
     sys.argv = command
     sys.exit(PROGRAMS[command[0]]())
