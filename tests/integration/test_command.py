@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import io
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +15,10 @@ import openai
 import pytest
 import requests
 
+from tasks.cli.app import main
 from tests import running
 from tests.integration.test_pipeline import ask, batches_of
+from tests.integration.this_process import these_settings
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
 
@@ -35,15 +38,11 @@ def made(own: RedisServer, shared_upstream: Simulator) -> Iterator[Stack]:
 
 
 def run(stack: Stack, *words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks", *words],
-        capture_output=True,
-        text=True,
-        cwd=running.ROOT,
-        env=running.environment(**stack.variables),
-        timeout=60,
-    )
-    return done.returncode, done.stdout + done.stderr
+    """Exit code and output; in this process, as an interpreter for each would take most of this file's time."""
+    output = io.StringIO()
+    with these_settings(**stack.variables), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(list(words))
+    return code, output.getvalue()
 
 
 def told(stack: Stack, *words: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from pydantic import BaseModel
 
-from tests.lazily import lazily
+from tests import slow_sdks as sdks
 from tests.running import Stack
 from tests.simulators.server import Vendors
 from tests.simulators.vendor import End
@@ -19,9 +19,6 @@ from tests.simulators.vendor import End
 if TYPE_CHECKING:
     import anthropic
     from google import genai
-    from google.genai import types
-else:
-    anthropic, genai = lazily("anthropic"), lazily("google.genai")
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
@@ -41,20 +38,22 @@ def key(request: pytest.FixtureRequest, vendors: Vendors) -> str:
 
 @pytest.fixture
 def claude(vendor_stack: Stack, key: str) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=f"{vendor_stack.url}/anthropic", api_key=key, max_retries=0) as client:
+    with sdks.anthropic.Anthropic(base_url=f"{vendor_stack.url}/anthropic", api_key=key, max_retries=0) as client:
         yield client
 
 
 @pytest.fixture
 def gemini(vendor_stack: Stack, key: str) -> Iterator[genai.Client]:
-    client = genai.Client(api_key=key, http_options=genai.types.HttpOptions(base_url=f"{vendor_stack.url}/gemini"))
+    client = sdks.genai.Client(
+        api_key=key, http_options=sdks.genai.types.HttpOptions(base_url=f"{vendor_stack.url}/gemini")
+    )
     yield client
     client.close()
 
 
 def test_anthropic_answers_and_mixes_models_in_one_batch(claude: anthropic.Anthropic, vendors: Vendors) -> None:
     async def ask() -> list[Any]:
-        async with anthropic.AsyncAnthropic(base_url=str(claude.base_url), api_key=claude.api_key) as client:
+        async with sdks.anthropic.AsyncAnthropic(base_url=str(claude.base_url), api_key=claude.api_key) as client:
             calls = (client.messages.create(model=f"m{n}", max_tokens=9, messages=MESSAGES) for n in range(4))
             return await asyncio.gather(*calls)
 
@@ -109,7 +108,7 @@ def test_anthropics_beta_headers_travel_with_the_batch_and_part_groups(
     [("fail-400", 400, "BadRequestError"), ("fail-404", 404, "NotFoundError")],
 )
 def test_anthropic_errors_are_raised_as_its_own(claude: anthropic.Anthropic, text: str, status: int, kind: str) -> None:
-    with pytest.raises(getattr(anthropic, kind)) as caught:
+    with pytest.raises(getattr(sdks.anthropic, kind)) as caught:
         claude.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": text}])
 
     assert caught.value.status_code == status
@@ -117,7 +116,7 @@ def test_anthropic_errors_are_raised_as_its_own(claude: anthropic.Anthropic, tex
 
 
 def test_what_anthropics_batches_do_not_take_is_refused_by_name(claude: anthropic.Anthropic) -> None:
-    with pytest.raises(anthropic.BadRequestError, match="'speed'"):
+    with pytest.raises(sdks.anthropic.BadRequestError, match="'speed'"):
         claude.messages.create(model="m", max_tokens=9, messages=MESSAGES, extra_body={"speed": "fast"})
 
 
@@ -129,12 +128,14 @@ def test_anthropics_other_calls_are_relayed(claude: anthropic.Anthropic, vendors
 
 
 def test_gemini_answers_streams_and_calls_tools(gemini: genai.Client, vendors: Vendors) -> None:
-    tool = genai.types.Tool(function_declarations=[genai.types.FunctionDeclaration(name="note", description="notes")])
+    tool = sdks.genai.types.Tool(
+        function_declarations=[sdks.genai.types.FunctionDeclaration(name="note", description="notes")]
+    )
 
     plain = gemini.models.generate_content(model="gemini-x", contents="hello")
     streamed = list(gemini.models.generate_content_stream(model="gemini-x", contents="streamed"))
     called = gemini.models.generate_content(
-        model="gemini-x", contents="tool", config=genai.types.GenerateContentConfig(tools=[tool])
+        model="gemini-x", contents="tool", config=sdks.genai.types.GenerateContentConfig(tools=[tool])
     )
 
     assert plain.text == "echo:hello"
@@ -147,9 +148,9 @@ def test_gemini_answers_streams_and_calls_tools(gemini: genai.Client, vendors: V
 
 
 def test_gemini_async_with_structured_output(gemini: genai.Client) -> None:
-    config = genai.types.GenerateContentConfig(response_mime_type="application/json", response_schema=Said)
+    config = sdks.genai.types.GenerateContentConfig(response_mime_type="application/json", response_schema=Said)
 
-    async def ask() -> types.GenerateContentResponse:
+    async def ask() -> genai.types.GenerateContentResponse:
         try:
             return await gemini.aio.models.generate_content(model="gemini-x", contents="hello", config=config)
         finally:
@@ -159,7 +160,7 @@ def test_gemini_async_with_structured_output(gemini: genai.Client) -> None:
 
 
 def test_gemini_embeds_many_contents_in_one_call(gemini: genai.Client, vendors: Vendors) -> None:
-    contents: Any = [genai.types.Content(parts=[genai.types.Part(text=text)]) for text in ("a", "bb", "ccc")]
+    contents: Any = [sdks.genai.types.Content(parts=[sdks.genai.types.Part(text=text)]) for text in ("a", "bb", "ccc")]
 
     found = gemini.models.embed_content(model="gemini-embedding", contents=contents)
 
@@ -170,7 +171,7 @@ def test_gemini_embeds_many_contents_in_one_call(gemini: genai.Client, vendors: 
 
 
 def test_gemini_errors_are_raised_as_its_own(gemini: genai.Client) -> None:
-    with pytest.raises(genai.errors.ClientError) as caught:
+    with pytest.raises(sdks.genai.errors.ClientError) as caught:
         gemini.models.generate_content(model="gemini-x", contents="fail-400")
 
     assert caught.value.code == 400
@@ -250,7 +251,7 @@ def test_a_late_error_is_an_event_on_which_anthropics_sdk_raises(claude: anthrop
     vendors["anthropic"].ends.append(End(hold=3))
     asked: Any = [{"role": "user", "content": "fail-400"}]
 
-    with pytest.raises(anthropic.APIStatusError, match="asked for 400") as caught:  # it hears from us after 0.8 s
+    with pytest.raises(sdks.anthropic.APIStatusError, match="asked for 400") as caught:  # it hears from us after 0.8 s
         list(claude.with_options(timeout=1).messages.create(model="m", max_tokens=9, stream=True, messages=asked))
 
     assert caught.value.response.status_code == 200
@@ -258,13 +259,13 @@ def test_a_late_error_is_an_event_on_which_anthropics_sdk_raises(claude: anthrop
 
 def test_geminis_sdk_bears_signs_of_life_and_raises_on_a_late_error(gemini: genai.Client, vendors: Vendors) -> None:
     vendors["gemini"].ends += [End(hold=3), End(hold=3)]
-    soon = genai.types.GenerateContentConfig(
-        http_options=genai.types.HttpOptions(headers={"x-stainless-read-timeout": "1"})
+    soon = sdks.genai.types.GenerateContentConfig(
+        http_options=sdks.genai.types.HttpOptions(headers={"x-stainless-read-timeout": "1"})
     )
 
     streamed = gemini.models.generate_content_stream(model="gemini-x", contents="slow", config=soon)
     assert [chunk.text for chunk in streamed] == ["echo:slow"]
-    with pytest.raises(genai.errors.ClientError, match="asked for 400"):
+    with pytest.raises(sdks.genai.errors.ClientError, match="asked for 400"):
         list(gemini.models.generate_content_stream(model="gemini-x", contents="fail-400", config=soon))
 
 

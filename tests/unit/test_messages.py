@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 import pytest
 
 from tasks.errors import InvalidRequest
-from tests.lazily import lazily
+from tests import slow_sdks as sdks
 from web import messages, sse
-
-if TYPE_CHECKING:
-    import anthropic
-else:
-    anthropic = lazily("anthropic")
 
 ANSWER: dict[str, Any] = {
     "id": "msg_1",
@@ -53,11 +48,11 @@ def told(body: bytes) -> bytes:
     return b"".join(sse.events("/v1/messages", body, include_usage=False))
 
 
-def client_of(stream: bytes) -> anthropic.Anthropic:
+def client_of(stream: bytes) -> sdks.anthropic.Anthropic:
     def answer(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=stream)
 
-    return anthropic.Anthropic(
+    return sdks.anthropic.Anthropic(
         api_key="x", max_retries=0, http_client=httpx2.Client(transport=httpx2.MockTransport(answer))
     )
 
@@ -78,7 +73,7 @@ def test_a_late_error_is_raised_by_the_sdk() -> None:
     body = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}'
     client = client_of(sse.ping("anthropic") + sse.error(body, "anthropic"))
 
-    with pytest.raises(anthropic.APIStatusError, match="busy"):
+    with pytest.raises(sdks.anthropic.APIStatusError, match="busy"):
         list(client.messages.create(model="m", max_tokens=9, messages=[], stream=True))
 
 
