@@ -18,14 +18,14 @@ demo: $(VENV)/dev  ## the same stack against a simulated upstream: no key needed
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev browser  ## all tests: unit, integration, system
-	@$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder tests
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder tests
 
 browser: $(VENV)/dev
 	@$(BIN)/python -m tests.browser
 
 coverage: $(VENV)/dev browser  ## branch coverage of web/ and tasks/, in all processes that the tests start (TESTS=…)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 7 --dist loadfile --no-loadscope-reorder $(or $(TESTS),$(addprefix tests/,unit integration relay providers system)) \
+	@$(BIN)/coverage run -m pytest -n 5 --dist loadfile --no-loadscope-reorder $(or $(TESTS),$(addprefix tests/,unit integration relay providers clients system)) \
 	  || echo "coverage: some tests failed, what they did counts all the same"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --show-missing
 
