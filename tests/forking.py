@@ -21,6 +21,8 @@ import gevent.os  # noqa: E402
 from celery.__main__ import main as celery  # noqa: E402
 from gunicorn.app.wsgiapp import run as gunicorn  # noqa: E402
 
+from tests import nursery  # noqa: E402
+
 #: What is forked here, by the first word of its command.
 PROGRAMS = {"celery": celery, "gunicorn": gunicorn}
 #: What these import of others, and what takes nearly all of their start.
@@ -61,7 +63,7 @@ def become(command: list[str], environment: dict[str, str], log: str) -> None:
     for number in (1, 2):
         os.dup2(output, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if "COVERAGE_PROCESS_CONFIG" in environment:
+    if nursery.COUNTED in environment:
         coverage.process_startup()
     sys.argv = command
     sys.exit(PROGRAMS[command[0]]())

@@ -8,6 +8,7 @@ it. What is not as in life: beat and gunicorn's arbiter find the standard librar
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -50,8 +51,9 @@ class Forked:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
+        """Send it a signal; one that has ended takes none, as with `subprocess`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""

@@ -157,9 +157,15 @@ def _request(endpoint: str, question: str, host: str) -> bytes:
         asked |= {"input": question, "dimensions": DIMENSIONS}
     else:
         asked |= {"messages": [{"role": "user", "content": question}]}
+    return request(ENDPOINTS[endpoint], asked, host, {"Authorization": "Bearer sk-bench"})
+
+
+def request(path: str, asked: dict[str, Any], host: str, headers: dict[str, str]) -> bytes:
+    """A request as a `Caller` sends it."""
     body = json.dumps(asked).encode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
-        f"POST {ENDPOINTS[endpoint]} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer sk-bench\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

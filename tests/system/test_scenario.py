@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from tests import running
-from tests.bench.load import OPENING, Caller
+from tests.bench import load
 from tests.simulator.server import Simulator
 from tests.system.conftest import Up
 
@@ -80,7 +80,7 @@ async def ask_all(port: int) -> dict[str, tuple[str | None, str]]:
     answers: dict[str, tuple[str | None, str]] = {}
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    opening = asyncio.Semaphore(OPENING)
+    opening = asyncio.Semaphore(load.OPENING)
 
     async def by_sdk(sdk: openai.AsyncOpenAI, model: str, question: str) -> None:
         raw = await sdk.chat.completions.with_raw_response.create(
@@ -90,8 +90,12 @@ async def ask_all(port: int) -> dict[str, tuple[str | None, str]]:
 
     async def bare(model: str, question: str) -> None:
         async with opening:
-            request = asked(model, question)
-            _, caller = await asyncio.get_running_loop().create_connection(lambda: Caller(request), "127.0.0.1", port)
+            asked = {"model": model, "messages": [{"role": "user", "content": question}]}
+            headers = {"Authorization": f"Bearer {KEY}", **max_wait(model)}
+            request = load.request(load.ENDPOINTS["chat"], asked, "127.0.0.1", headers)
+            _, caller = await asyncio.get_running_loop().create_connection(
+                lambda: load.Caller(request), "127.0.0.1", port
+            )
         answers[question] = said(await caller.done)
 
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=600) as sdk:
@@ -104,20 +108,6 @@ async def ask_all(port: int) -> dict[str, tuple[str | None, str]]:
 
 def max_wait(model: str) -> dict[str, str]:
     return {"X-Batch-Max-Wait": str(GRACE_SECONDS)} if model == "stalls" else {}
-
-
-def asked(model: str, question: str) -> bytes:
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
-    headers = {
-        "Host": "localhost",
-        "Authorization": f"Bearer {KEY}",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-        **max_wait(model),
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n{body}".encode()
 
 
 def said(answer: bytes) -> tuple[str | None, str]:
