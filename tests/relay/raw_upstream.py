@@ -105,15 +105,19 @@ class RawUpstream:
             plain.close()
             return
         stream = sock.makefile("rb")
-        self._open.add(sock)
+        with self.arrived:
+            self._open.add(sock)
         with sock, stream, contextlib.suppress(OSError, EOFError, ValueError):
             while head := read_head(stream):
                 call = Call(head, number, sock, stream)
                 with self.arrived:
+                    if sock not in self._open:  # a connection of the test before
+                        return
                     self.calls.append(call)
                     self.arrived.notify_all()
                 self.handler(call)
-        self._open.discard(sock)
+        with self.arrived:
+            self._open.discard(sock)
 
     def call(self, number: int = 0, seconds: float = 20) -> Call:
         """A call by its number, waited for."""
@@ -123,12 +127,13 @@ class RawUpstream:
 
     def reset(self) -> None:
         """Forget everything, connections included."""
-        self.handler = plain
-        for sock in list(self._open):
+        with self.arrived:
+            self.handler = plain
+            self.calls.clear()
+            forgotten, self._open = self._open, set()
+        for sock in forgotten:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        with self.arrived:
-            self.calls.clear()
 
     def close(self) -> None:
         self._listener.close()

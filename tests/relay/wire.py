@@ -45,12 +45,14 @@ class Answer:
 
 
 def read_head(stream: BinaryIO) -> Head | None:
-    """The next head; None at the end of the connection."""
+    """The next head; None at the end of the connection, EOFError if it ends within the head."""
     line = stream.readline()
     if not line:
         return None
     headers = []
-    while (row := stream.readline()) not in (b"\r\n", b""):
+    while (row := stream.readline()) != b"\r\n":
+        if not row:
+            raise EOFError
         name, _, value = row.rstrip(b"\r\n").partition(b":")
         headers.append((name, value.strip(b" \t")))
     return Head(line.rstrip(b"\r\n"), headers)
