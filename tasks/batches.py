@@ -61,7 +61,8 @@ class Batch:
         failures: consecutive tries of the present step that came to nothing.
         create_at: Redis' time in ms at which the latest "create" was about to be sent, 0 before.
         file_deleted: 1 when its input file was deleted while a "create" was in doubt: it may fail for want of it.
-        unbatchable: 1 when it was refused because the upstream does not batch this model or endpoint.
+        unbatchable: 1 when it was refused because the upstream does not batch this model or endpoint; 2 when that
+            was remembered, and the upstream has not been asked.
         cancel_at: Redis' time in ms at which the upstream was first asked to cancel it, 0 before.
         canceled: 1 when the operator has canceled it: what it has not answered is answered with an error.
         progress_completed, progress_failed: the upstream's latest `request_counts`.

@@ -76,15 +76,18 @@ class _Delivery:
     def run(self) -> None:
         batch = self._batch
         if batch.refusal:
-            self._refused(batches.decode_refusal(batch.refusal), unbatchable_=bool(batch.unbatchable))
-        elif batch.upstream_status == "failed":
-            self._failed()
-        elif batch.output_file or batch.error_file:
+            reply = batches.decode_refusal(batch.refusal)
+            self._refused(reply, unbatchable_=bool(batch.unbatchable), remembered=batch.unbatchable == 2)
+            return
+        files = [file_id for file_id in (batch.output_file, batch.error_file) if file_id]
+        if files:
             upstream = registry.upstream(batch.group)
-            for file_id in filter(None, (batch.output_file, batch.error_file)):
+            for file_id in files:
                 with upstream.content(file_id) as chunks:
                     settle.settle(self._replies(upstream, chunks))
             rest.submit_again(batch, self._again, counter="attempts")
+        if batch.upstream_status == "failed" and not (files and self.suspicious):
+            self._failed()  # what it has answered all the same is not ours any more
 
     def _replies(self, upstream: Upstream, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
         expected = sum(rest.numbers(self._ids, "inputs").values()) if upstream.splits else len(self._ids)
@@ -126,9 +129,9 @@ class _Delivery:
                 self._exhausted = {i for i in self._ids if attempts[i] + 1 >= settings().max_line_attempts}
         return self._exhausted
 
-    def _refused(self, reply: Reply, *, unbatchable_: bool) -> None:
+    def _refused(self, reply: Reply, *, unbatchable_: bool, remembered: bool = False) -> None:
         self._unseen.clear()  # nobody is missing: there are no files
-        if unbatchable_:
+        if unbatchable_ and not remembered:  # else it would be remembered for ever
             unbatchable.remember(self._batch.group.id, reply)
         if unbatchable_ and settings().unbatchable == "sync":
             rest.send_synchronously(self._batch, self._ids, Lane.SYNC)

@@ -75,6 +75,11 @@ class Response(msgspec.Struct):
         raw = bytes(self.body)
         return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no body."""
+        return bytes(self.body) in {b"null", b'""'}
+
 
 class ResultLine(msgspec.Struct):
     """One line of an output or error file."""

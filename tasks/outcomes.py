@@ -49,8 +49,9 @@ class LineEnd:
 
 def line_end(line: ResultLine, *, upstream_id: str, upstream_status: str) -> LineEnd:
     """Classify a result line by its status, never by the file that it stood in."""
-    if line.response is not None and line.response.status_code:
-        response = line.response
+    response = line.response
+    code, message = _error(line.error)
+    if response is not None and response.status_code and not ((code or message) and response.is_empty):
         if not 200 <= response.status_code < 600 or response.status_code in BODILESS:
             return LineEnd(reply=error_reply(502, "The upstream answered with no status of HTTP.", code="bad_status"))
         headers = {"content-type": "application/json", "x-batch-id": upstream_id, "x-batch-lane": "batch"}
@@ -58,7 +59,10 @@ def line_end(line: ResultLine, *, upstream_id: str, upstream_status: str) -> Lin
             headers["x-request-id"] = response.request_id
         reply = Reply.of_upstream(response.status_code, headers, response.body_bytes)
         return LineEnd(reply=reply, retry=response.status_code == 429 or response.status_code >= 500)
-    code, message = _error(line.error)
+    status = response.status_code if response is not None else 0
+    if 400 <= status < 500 and status != 429:  # some servers put the reason beside the response, not into it
+        reply = error_reply(status, message or "The upstream refused the request.", code=code, outcome=Outcome.FAILED)
+        return LineEnd(reply=reply)
     if code in NOT_RUN or upstream_status in {"expired", "cancelled"}:
         return LineEnd(reply=None)
     return LineEnd(reply=error_reply(502, message or "The upstream did not run this line.", code=code), retry=True)
@@ -67,7 +71,7 @@ def line_end(line: ResultLine, *, upstream_id: str, upstream_status: str) -> Lin
 def _error(raw: msgspec.Raw) -> tuple[str | None, str]:
     error = msgspec.json.decode(raw)
     if isinstance(error, dict):
-        return (str(error["code"]) if error.get("code") else None), str(error.get("message") or "")
+        return _word(error, "code") or None, _word(error, "message")
     return None, str(error or "")
 
 
@@ -94,7 +98,7 @@ def failed_batch(errors: str) -> FailedBatch:
     if any(_queue_full(item) for item in items):
         return FailedBatch(queue_full=True)
     for item in items:
-        if item.get("code") in UNBATCHABLE:
+        if _word(item, "code") in UNBATCHABLE:
             # It names lines, but the next file would fail for the same reason.
             return FailedBatch(unbatchable=True, all=_validation_reply(item))
     lines = {item["line"]: _validation_reply(item) for item in items if isinstance(item.get("line"), int)}
@@ -106,11 +110,16 @@ def failed_batch(errors: str) -> FailedBatch:
 
 def _queue_full(item: dict[str, Any]) -> bool:
     message = str(item.get("message") or "").lower()
-    return item.get("code") in QUEUE_FULL or ("enqueued" in message and "limit" in message)
+    return _word(item, "code") in QUEUE_FULL or ("enqueued" in message and "limit" in message)
+
+
+def _word(item: dict[str, Any], name: str) -> str:
+    """A code or a type; some servers put other things there."""
+    return str(item.get(name) or "")
 
 
 def _validation_reply(item: dict[str, Any]) -> Reply:
-    code = str(item.get("code") or "") or None
+    code = _word(item, "code") or None
     if code in QUOTA:
         status = 429
     elif code == "model_not_found":
@@ -130,7 +139,7 @@ def is_final(answer: UpstreamRefused) -> bool:
     error = _error_of(answer)
     if answer.status >= 500:
         return answer.status == 501
-    return error.get("code") in QUOTA or error.get("type") in QUOTA or _queue_full(error)
+    return _word(error, "code") in QUOTA or _word(error, "type") in QUOTA or _queue_full(error)
 
 
 def is_queue_full(answer: UpstreamRefused) -> bool:
@@ -146,11 +155,11 @@ def is_unbatchable(answer: UpstreamRefused, *, created: bool) -> bool:
             in OpenAI's own words it may be about a project.
     """
     error = _error_of(answer)
-    if error.get("code") in UNBATCHABLE or (error.get("param") == "endpoint" and answer.status == 400):
+    if _word(error, "code") in UNBATCHABLE or (error.get("param") == "endpoint" and answer.status == 400):
         return True
     if answer.status not in NO_SUCH_PATH:
         return False
-    return created or answer.status != 404 or not error or error.get("code") == "unknown_url"
+    return created or answer.status != 404 or not error or _word(error, "code") == "unknown_url"
 
 
 def errors_of(answer: UpstreamRefused) -> str:

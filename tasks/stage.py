@@ -116,3 +116,8 @@ def deadline_reply() -> Reply:
 def credential_reply() -> Reply:
     """What a request gets whose key has left the store."""
     return error_reply(401, "The stored credential of this request is gone; send it again.", code="credential_lost")
+
+
+def body_lost_reply() -> Reply:
+    """What a request gets whose body has left the store, by hand or by an eviction."""
+    return error_reply(502, "The stored body of this request is gone; send it again.", code="body_lost")

@@ -47,7 +47,7 @@ def _submit(held: Lease) -> float | None:
         return None
     known = unbatchable.refusal(held.batch.group.id)
     if known is not None:
-        refuse(held, known, unbatchable=1)
+        refuse(held, known, unbatchable=2)
         return None
     if held.batch.state is BatchState.CLAIMED:
         held.advance(BatchState.UPLOADING)
@@ -149,14 +149,9 @@ def _write_form(form: IO[bytes], upstream: Upstream, batch: Batch) -> int:
                 separator = upstream.separator
     form.write(upstream.tail)
     form.seek(0)
-    settle.settle((request_id, batch.id, body_lost_reply()) for request_id in lost)
+    settle.settle((request_id, batch.id, stage.body_lost_reply()) for request_id in lost)
     batches.drop_lines(batch.id, lost)
     return count
-
-
-def body_lost_reply() -> Reply:
-    """What a request gets whose body has left the store, by hand or by an eviction."""
-    return settle.error_reply(502, "The stored body of this request is gone; send it again.", code="body_lost")
 
 
 def _bodies(ids: list[str]) -> list[bytes | None]:

@@ -31,7 +31,8 @@ def send(request_id: str) -> float | None:
         None when it is settled, else the seconds after which to try again.
 
     Raises:
-        NotOurTurn: it is settled, in a batch, being sent, or waiting for a place among its credential's calls.
+        NotOurTurn: it is settled, in a batch, being sent, or waiting for a place among its credential's calls, or
+            our lease on it has run out.
     """
     token = new_id()
     length = int(leases.LEASE_SECONDS * 1000)
@@ -54,8 +55,15 @@ def send(request_id: str) -> float | None:
             reply = settle.error_reply(502, "The workers that sent this request died.", code="workers_died")
         else:
             with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
-                body = sealing.opened(request_id, connections.client().get(f"{store.PREFIX}body:{request_id}"))
-                reply = _send(registry.upstream(group), body, Lane(lane), left)
+                upstream = registry.upstream(group)
+                stored = connections.client().get(f"{store.PREFIX}body:{request_id}")
+                if stored is None:
+                    reply = stage.body_lost_reply()
+                else:
+                    body = sealing.opened(request_id, stored)
+                    if not store.run("run", request_id, token, length, "send", most):
+                        raise NotOurTurn  # the lease has run out meanwhile
+                    reply = _send(upstream, body, Lane(lane), left)
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:
             return _again(request_id, token, credential, int(failures), error)

@@ -93,7 +93,7 @@ class Answer(Response):
             went_away = True
             raise
         finally:
-            held.depart(delivered, went_away=went_away)
+            held.depart(delivered, went_away=went_away, streamed=self._stream)
 
     def _tell(
         self, response: Response, environ: WSGIEnvironment, start_response: StartResponse, *, begun: bool

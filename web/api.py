@@ -52,7 +52,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
     parsed = _parse(provider, endpoint, body, model, lane)
     if parsed.background:
         return relay.relay(body=body)
-    tries = clients.tries(request.headers)
+    tries, patience = clients.tries(request.headers), clients.patience(request.headers, config)
     front: Front = current_app.extensions["front"]
     held = front.hold(
         Request(
@@ -80,7 +80,7 @@ def batched(provider: Provider, endpoint: str, root: str, model: str = "") -> Re
     )
     return Answer(
         held,
-        clients.patience(request.headers, config),
+        patience,
         dialect=provider.dialect,
         endpoint=parsed.endpoint,
         lane=lane,

@@ -51,14 +51,13 @@ def tries(headers: Headers) -> int:
     return int(_number(headers, "x-stainless-retry-count", 0))
 
 
-def _number(headers: Headers, name: str, default: float) -> float:
+def _number(headers: Headers, name: str, default: float, *, until: str = "\n") -> float:
     try:
-        number = float(headers.get(name, ""))
+        number = float(headers.get(name, "").partition(until)[0])
     except ValueError:
         return default
     return number if 0 < number < math.inf else default
 
 
 def _major(headers: Headers) -> int:
-    major = headers.get("x-stainless-package-version", "").partition(".")[0]
-    return int(major) if major.isdecimal() else 0
+    return int(_number(headers, "x-stainless-package-version", 0, until="."))

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Takes one request to be sent synchronously, or renews the lease on it. A credential has so many calls at the
+-- Takes one request to be sent synchronously, renews the lease on it, or notes that it is sent now. A credential has so many calls at the
 -- same time and no more; one that finds no place waits in `waiting:<credential>` until admit.lua calls it.
 --
--- ARGV: key prefix, request id, token, length of the lease (ms), "take" or "renew", most calls of a credential.
+-- ARGV: key prefix, request id, token, length of the lease (ms), "take", "renew" or "send", most calls of a credential.
 -- Returns {tries so far, lane, when accepted, credential ref, endpoint, model, organization, project, provider, extra},
 -- or {}: it is settled, in a batch, waiting for a place, or somebody else is sending it; or {"newer"}: its group was
 -- written by a newer version.
@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local r = redis.call('HMGET', record, 'state', 'owner', 'group', 'lease_until', 'attempts', 'lane', 'accepted', 'queued',
   'bytes', 'inputs')
-if ARGV[5] == 'renew' and not (r[1] == 'running' and r[2] == token) then
+if ARGV[5] ~= 'take' and not (r[1] == 'running' and r[2] == token) then
   return {} -- given back meanwhile: a late renewal must not take it again
 end
 if r[1] == 'running' and r[2] ~= token and tonumber(r[4]) > now or r[1] ~= 'queued' and r[1] ~= 'running' then
@@ -35,8 +35,10 @@ if not (r[1] == 'running' and r[2] == token) then
   end
 end
 if r[1] == 'running' and r[2] ~= token then
-  -- Its worker died while the call was under way: nobody can know whether it was paid.
-  redis.call('HINCRBY', prefix .. 'stats', 'possibly_double_paid', 1)
+  -- Its worker died. If the call was under way nobody can know whether it was paid; older versions do not say.
+  if redis.call('HGET', record, 'sent') ~= '0' then
+    redis.call('HINCRBY', prefix .. 'stats', 'possibly_double_paid', 1)
+  end
   r[5] = redis.call('HINCRBY', record, 'attempts', 1)
 end
 if r[1] == 'queued' and r[6] == 'batch' then -- by a worker of its group's queue
@@ -46,6 +48,9 @@ end
 redis.call('ZREM', prefix .. 'waiting:' .. credential, id)
 redis.call('ZADD', calls, now + ARGV[4], id)
 redis.call('HSET', record, 'state', 'running', 'owner', token, 'lease_until', now + ARGV[4])
+if ARGV[5] ~= 'renew' then
+  redis.call('HSET', record, 'sent', ARGV[5] == 'send' and 1 or 0)
+end
 redis.call('ZADD', prefix .. 'standing', now + ARGV[4], id)
 return { tostring(r[5] or 0), r[6], r[7], credential, g[2] or '', g[3] or '', g[4] or '', g[5] or '',
   g[6] or 'openai', g[7] or '' }

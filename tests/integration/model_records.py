@@ -19,6 +19,7 @@ class Ask:
     missing: int = 0
     attached: bool = False
     lease_over: bool = False
+    sent: bool = False  # by who has it now
 
     @property
     def queue(self) -> str:

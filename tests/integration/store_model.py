@@ -137,19 +137,20 @@ class Requests(World):
         assert bool(store.run("run", request_id, token, LEASE_MS, "take", 1000)) == free
         if ask is not None and free:
             ask.attempts += abandoned
-            self.counters["possibly_double_paid"] += abandoned
-            ask.state, ask.owner, ask.lease_over = "running", token, False
+            self.counters["possibly_double_paid"] += abandoned and ask.sent
+            ask.state, ask.owner, ask.lease_over, ask.sent = "running", token, False, False
             self.owners.append(token)
 
-    @rule(data=st.data())
-    def renew_run(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), what=st.sampled_from(["renew", "send"]))
+    def renew_run(self, data: st.DataObject, what: str) -> None:
         request_id = self.some_id(data)
         owner = self.some_owner(data, request_id)
         ask = self.asks.get(request_id)
         mine = ask is not None and ask.state == "running" and ask.owner == owner
-        assert bool(store.run("run", request_id, owner, LEASE_MS, "renew", 1000)) == mine
+        assert bool(store.run("run", request_id, owner, LEASE_MS, what, 1000)) == mine
         if ask is not None and mine:
             ask.lease_over = False
+            ask.sent = ask.sent or what == "send"
 
     @rule(data=st.data())
     def sender_dies(self, data: st.DataObject) -> None:

@@ -72,6 +72,34 @@ def test_an_error_that_broke_off_late_is_found_by_the_retry(web: Web, request_: 
     assert web.retry() == request_.id
 
 
+def test_an_error_of_long_ago_is_no_answer_to_who_asks_anew_nor_to_their_retries(
+    web: Web, request_: Request, redis_client: Any
+) -> None:
+    answer(request_, 499)
+    web.depart(request_, How.GONE)
+    redis_client.hincrby(f"lp:request:{request_.id}", "settled", -590_000)
+    recent = make_request()
+    assert web.ask(recent) == request_.id  # whoever has no retry count finds the true error of a late cut
+
+    web.depart(recent, How.GONE, request_.id)
+    redis_client.hincrby(f"lp:request:{request_.id}", "settled", -20_000)
+    anew = make_request()
+    assert web.ask(anew) == anew.id
+
+    web.depart(anew, How.GONE)
+    assert web.retry() == anew.id
+
+
+def test_a_success_of_long_ago_that_nobody_has_read_is_the_next_equal_requests(
+    web: Web, request_: Request, redis_client: Any
+) -> None:
+    answer(request_)
+    web.depart(request_, How.GONE)
+    redis_client.hincrby(f"lp:request:{request_.id}", "settled", -86_400_000)
+
+    assert web.ask(make_request()) == request_.id
+
+
 def test_a_retryable_error_that_was_delivered_frees_its_idempotency_key(web: Web) -> None:
     first = make_request(idempotency_key="k")
     web.ask(first)

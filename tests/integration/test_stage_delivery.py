@@ -78,6 +78,20 @@ def test_a_failed_batch_that_names_lines_it_has_not_answers_all(line: Line) -> N
     assert line.statuses() == [400, 400]
 
 
+def test_what_a_failed_batch_has_answered_all_the_same_is_the_answer_and_only_the_rest_has_failed(line: Line) -> None:
+    line.upstream.configure(
+        ends=[{"expire_after": 0.01, "expire_frac": 0.5, "rename_status": {"expired": "failed"}, "stuck": "in_progress"}]
+    )
+    batch = line.claim()
+    line.end(batch)
+    assert line.record(batch)["upstream_status"] == "failed"
+
+    line.deliver_all(batch)
+
+    assert sorted(line.statuses()) == [200, 502]
+    assert line.counter("requests_requeued") == 0
+
+
 def test_a_batch_that_failed_for_want_of_the_file_that_we_deleted_is_nobodys_fault(line: Line) -> None:
     line.upstream.configure(ends=[{"fail": [{"code": "invalid_file"}], "count": 1}])
     batch = line.claim()

@@ -83,7 +83,12 @@ def test_what_is_never_batched_goes_the_other_way_and_the_upstream_is_not_asked_
     assert line.submit(second) is None
 
     assert len(line.upstream.log()) == calls
-    assert line.record(second)["unbatchable"] == "1"
+    assert line.record(second)["unbatchable"] == "2"
+    line.redis.hset(f"lp:group:{line.request(0)['group']}", "unbatchable_until", 1)
+    line.deliver_all(second)
+    assert [line.request(n)["lane"] for n in (2, 3)] == ["sync", "sync"]
+    # What was only remembered is not remembered anew: the upstream is asked again.
+    assert line.redis.hget(f"lp:group:{line.request(0)['group']}", "unbatchable_until") == b"1"
 
 
 def test_a_full_queue_sends_the_batch_back_into_its_group(line: Line) -> None:

@@ -17,13 +17,16 @@ def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sw
     a_later_one(redis_client)
     for request in requests:
         assert store.run("run", request.id, "dead", -1, "take", 50)
+    for request in requests[:2]:
+        assert store.run("run", request.id, "dead", -1, "send", 50)
 
     sweeper.standing_requests()
 
     assert redis_client.llen(message.SYNC_QUEUE) == 21
     assert store.run("run", requests[0].id, "alive", 60_000, "take", 50)
     assert not store.run("run", requests[0].id, "second", 60_000, "take", 50)
-    assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"
+    assert store.run("run", requests[2].id, "alive", 60_000, "take", 50)
+    assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"  # the third one was not sent
 
 
 def a_later_one(redis_client: Any) -> Request:

@@ -45,6 +45,9 @@ def test_where_dyno_is_set_the_first_sign_of_life_comes_before_herokus_router_cu
         ({**NODE_7, "x-stainless-retry-count": "2", "x-stainless-timeout": "86400"}, False),
         ({**NODE_7, "x-stainless-package-version": "6.49.0", "x-stainless-retry-count": "2"}, False),
         ({**PYTHON, "x-stainless-package-version": "7.0.0", "x-stainless-retry-count": "2"}, False),
+        ({**NODE_7, "x-stainless-package-version": "9" * 5000, "x-stainless-retry-count": "2"}, False),
+        ({**NODE_7, "x-stainless-package-version": "7", "x-stainless-retry-count": "9" * 5000}, False),
+        ({**NODE_7, "x-stainless-package-version": "\u0667.1", "x-stainless-retry-count": "2"}, True),
     ],
 )
 def test_only_nodes_last_attempt_with_a_timeout_of_its_own_is_hasty(headers: dict[str, str], hasty: bool) -> None:

@@ -34,6 +34,42 @@ def test_only_429_and_5xx_lines_are_worth_another_try(status: int, retry: bool) 
     assert found.reply.outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("body", [{}, {"body": None}, {"body": ""}])
+@pytest.mark.parametrize("error", [{"message": "it broke"}, {"code": "boom", "message": "it broke"}, "it broke"])
+def test_an_error_beside_a_response_without_a_body_is_the_answer(
+    body: dict[str, object], error: dict[str, object] | str
+) -> None:
+    refused = end({"response": {"status_code": 400, **body}, "error": error}, "expired")
+    broken = [end({"response": {"status_code": status, **body}, "error": error}) for status in (200, 429, 500)]
+
+    assert not refused.retry
+    assert refused.reply is not None
+    assert (refused.reply.status, refused.reply.outcome) == (400, Outcome.FAILED)
+    assert json.loads(refused.reply.body)["error"]["message"] == "it broke"
+    for found in broken:
+        assert found.retry
+        assert found.reply is not None
+        assert found.reply.status == 502
+        assert json.loads(found.reply.body)["error"]["message"] == "it broke"
+
+
+def test_an_error_beside_a_body_is_not_looked_at() -> None:
+    found = end({"response": {"status_code": 200, "body": {"x": 1}}, "error": {"code": "boom"}}).reply
+
+    assert found is not None
+    assert found.status == 200
+
+
+@pytest.mark.parametrize("code", [{"a": 1}, [1], 7, True])
+def test_a_code_that_is_no_text_is_read_all_the_same(code: object) -> None:
+    assert outcomes.failed_batch(json.dumps([{"code": code, "message": "no"}])).all is not None
+    answer = json.dumps({"error": {"code": code, "type": code, "message": "no"}}).encode()
+    refused = UpstreamRefused(400, answer, {})
+    assert not outcomes.is_final(refused)
+    assert not outcomes.is_queue_full(refused)
+    assert not outcomes.is_unbatchable(refused, created=True)
+
+
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
 def test_a_line_that_was_not_run_is_not_final(code: str) -> None:
     assert end({"response": None, "error": {"code": code, "message": "x"}}) == outcomes.LineEnd(reply=None)

@@ -2,6 +2,10 @@
 -- more often than the request's own clients have: two retries that never reached us before are not given one answer.
 -- Uses equal.lua.
 
+-- An error that nobody has fetched is the answer to who asks anew for so long (s); later, what it was about may have
+-- been mended.
+local ERROR_SECONDS = 600
+
 -- The numbers of the fronts that live, in order.
 local function living_fronts(prefix, now)
   local living = {}
@@ -12,7 +16,8 @@ local function living_fronts(prefix, now)
   return living
 end
 
--- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten.
+-- The request with the lowest score of a range that `fits`, and its score. One whose record is gone is forgotten, and
+-- one of which `fits` says nil.
 local function lowest(prefix, index, min, max, fits)
   local passed = 0
   for _ = 1, 400 do
@@ -20,11 +25,12 @@ local function lowest(prefix, index, min, max, fits)
     if not found[1] then
       return nil
     end
-    local r = redis.call('HMGET', prefix .. 'request:' .. found[1], 'state', 'tries')
-    if not r[1] then
-      redis.call('ZREM', index, found[1])
-    elseif fits(r[1], tonumber(r[2] or 0)) then
+    local r = redis.call('HMGET', prefix .. 'request:' .. found[1], 'state', 'tries', 'kind', 'settled')
+    local verdict = r[1] and fits(r[1], tonumber(r[2] or 0), r[3] or '', tonumber(r[4] or 0))
+    if verdict then
       return found[1], tonumber(found[2])
+    elseif verdict == nil or not r[1] then
+      redis.call('ZREM', index, found[1])
     else
       passed = passed + 1
     end
@@ -49,6 +55,11 @@ local function predecessor(prefix, index, request, living, front, since, seconds
   local function any()
     return true
   end
+  local function timely(state, _, kind, settled)
+    if state ~= 'settled' or kind:find('^successful') or seconds - settled / 1000 < ERROR_SECONDS then
+      return true
+    end
+  end
   local function tried_less(_, before)
     return before < tries
   end
@@ -67,7 +78,7 @@ local function predecessor(prefix, index, request, living, front, since, seconds
     from = number + 1
   end
   dead[#dead + 1] = { from, '+inf' }
-  local found, age = oldest(prefix, index, dead, any)
+  local found, age = oldest(prefix, index, dead, attempt == 'first' and timely or any)
   if not found and attempt ~= 'first' then
     if attempt == 'retry' and oldest(prefix, index, alive, any) then
       return 'later'
