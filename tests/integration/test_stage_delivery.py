@@ -79,9 +79,8 @@ def test_a_failed_batch_that_names_lines_it_has_not_answers_all(line: Line) -> N
 
 
 def test_what_a_failed_batch_has_answered_all_the_same_is_the_answer_and_only_the_rest_has_failed(line: Line) -> None:
-    line.upstream.configure(
-        ends=[{"expire_after": 0.01, "expire_frac": 0.5, "rename_status": {"expired": "failed"}, "stuck": "in_progress"}]
-    )
+    broken = {"stuck": "in_progress", "expire_after": 0.01, "expire_frac": 0.5, "rename_status": {"expired": "failed"}}
+    line.upstream.configure(ends=[broken])
     batch = line.claim()
     line.end(batch)
     assert line.record(batch)["upstream_status"] == "failed"
