@@ -1,4 +1,4 @@
-# The menu. `make run` needs Python 3.11+ and nothing else.
+# The menu. `make run` needs Python 3.11+; README.md says where it needs a redis-server, too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

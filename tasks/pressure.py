@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 #: Above this part of maxmemory nothing is accepted, so that what was accepted has room to drain.
 FULL = 0.85
+NO_EVICTION = "noeviction"
 CHECK_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
 
@@ -35,16 +36,19 @@ def check_at_start() -> None:
             type(error).__name__,
         )
         return
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    if _policy(info) != NO_EVICTION:
         raise SettingsError(
-            f"Redis evicts keys (maxmemory-policy {policy}) and would lose paid requests: set it to noeviction"
+            f"Redis evicts keys (maxmemory-policy {_policy(info)}) and would lose paid requests: set it to noeviction"
         )
     if not info.get("aof_enabled"):
         logger.warning(
             "Redis has no append-only file: a restart of Redis loses accepted requests; set appendonly yes"
             " and appendfsync always"
         )
+
+
+def _policy(info: dict[str, Any]) -> str:
+    return str(info.get("maxmemory_policy", NO_EVICTION))
 
 
 def check_writable() -> None:
@@ -72,10 +76,10 @@ class Pressure:
         gevent.spawn(self._look_forever, on_absence)
 
     def check(self) -> None:
-        """Pass while Redis answers and there is room in it.
+        """Pass while Redis answers, evicts nothing, and has room.
 
         Raises:
-            StoreUnavailable: it does not, or is more than FULL full.
+            StoreUnavailable: it does not, it does, or it is more than FULL full.
         """
         if self._trouble:
             raise StoreUnavailable(self._trouble, retry_after_seconds=20)
@@ -93,5 +97,9 @@ class Pressure:
             on_absence()
             return
         limit = memory.get("maxmemory") or 0
-        full = limit and memory["used_memory"] > FULL * limit
-        self._trouble = "The proxy's store is full; try again when it has drained." if full else ""
+        if limit and memory["used_memory"] > FULL * limit:
+            self._trouble = "The proxy's store is full; try again when it has drained."
+        elif _policy(memory) != NO_EVICTION:
+            self._trouble = "The proxy's store may drop what it holds: the operator must set it to noeviction."
+        else:
+            self._trouble = ""

@@ -57,7 +57,8 @@ class Settings:
     max_body_mb: int = _setting(25, "megabytes of one request body (1 to 190); more is answered 413")
     max_batches_per_hour: int = _setting(
         2000,
-        "batches that one credential creates in an hour; as they run short, requests wait longer for company",
+        "batches that one credential (with access tokens: one label) creates in an hour; as they run short, requests"
+        " wait longer for company",
     )
     grace_seconds: float = _setting(
         0.0,

@@ -99,6 +99,18 @@ def test_a_full_redis_accepts_nothing_and_drains_what_it_has(own: Own) -> None:
     until(lambda: post(stack, "after").status_code == 200, "requests are accepted again")
 
 
+def test_while_redis_may_evict_nothing_is_accepted(own: Own) -> None:
+    stack, server, _ = own
+    assert post(stack, "before").status_code == 200
+    server.client.config_set("maxmemory-policy", "allkeys-lru")
+
+    until(lambda: "noeviction" in post(stack, "meanwhile").text, "nothing is accepted, and it is said why")
+    assert post(stack, "meanwhile").status_code == 503
+
+    server.client.config_set("maxmemory-policy", "noeviction")
+    until(lambda: post(stack, "after").status_code == 200, "requests are accepted again")
+
+
 def test_the_front_refuses_to_start_on_a_redis_that_evicts(own: Own) -> None:
     stack, server, _ = own
     server.client.config_set("maxmemory-policy", "allkeys-lru")

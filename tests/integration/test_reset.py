@@ -43,15 +43,13 @@ def reset(caller: Caller) -> None:
 
 
 def lines(upstream: Simulator, model: str) -> int:
-    return sum(batch["lines"] for batch in batches_of(upstream, model))
+    return sum(int(str(batch["lines"])) for batch in batches_of(upstream, model))
 
 
 def is_orphan(redis: Any, task_id: str) -> bool:
-    return any(
-        0 <= float(value.split()[1]) < 1
-        for key in redis.scan_iter("lp:equal:*", count=1000, _type="string")
-        if (value := (redis.get(key) or b"").decode()).startswith(task_id)
-    )
+    keys = redis.scan_iter("lp:equal:*", count=1000, _type="string")
+    known = [(redis.get(key) or b"").decode() for key in keys]
+    return any(0 <= float(value.split()[1]) < 1 for value in known if value.startswith(task_id))
 
 
 def given_up(stack: Stack, redis: Any, model: str) -> None:
