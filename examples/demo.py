@@ -25,7 +25,8 @@ import requests
 from openai.types.chat import ChatCompletionMessageParam
 from tqdm import tqdm
 
-from tests.running import Process, free_port, start
+from tests.ports import free_port
+from tests.running import Process, start
 from tests.simulator.answers import echo, vector
 
 CHAT_MODELS = ("gpt-6-luna", "gpt-6-sol")

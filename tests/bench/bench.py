@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tests import running
 from tests.bench.costs import Processes
+from tests.ports import free_port
 from tests.running import RedisServer, Stack
 from tests.simulator.server import Simulator
 
@@ -34,7 +35,7 @@ class Bench:
 @contextmanager
 def opened(*, batch_delay: float = 5.0, web_processes: int = 2, **variables: str) -> Iterator[Bench]:
     """A stack, warm, for one `with`."""
-    port = running.free_port()
+    port = free_port()
     options = {**DELAYS, "batch-delay": str(batch_delay), "port": str(port)}
     command = [sys.executable, "-m", "tests.simulator", *(f"--{name}={value}" for name, value in options.items())]
     settings = {**SHIPPED, "LLM_PROXY_WEB_PROCESSES": str(web_processes), **variables}

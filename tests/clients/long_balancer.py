@@ -17,6 +17,7 @@ import pytest
 
 from tests import running
 from tests.clients.asking import Front, node, python
+from tests.ports import free_port
 from tests.running import Stack, until
 from tests.simulator.server import serve
 
@@ -59,7 +60,7 @@ http {{
 @contextlib.contextmanager
 def balancer(name: str, template: str, stack: Stack, directory: Path) -> Iterator[str]:
     """A balancer in front of a stack."""
-    port = running.free_port()
+    port = free_port()
     path = directory / f"{name}.cfg"
     path.write_text(template.format(idle=IDLE_SECONDS, port=port, upstream=stack.port, directory=directory))
     command = ["haproxy", "-f", str(path)] if name == "haproxy" else ["nginx", "-c", str(path)]

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from tests import running
 from tests.fuzz import webhook
 from tests.fuzz.targets import PURE
+from tests.ports import free_port
 from tests.running import RedisServer, Stack
 from web.openapi import PATHS
 
@@ -21,7 +22,7 @@ SHORT = settings(
 
 @pytest.fixture(scope="module")
 def front(redis_server: RedisServer) -> Iterator[Stack]:
-    upstream = f"http://127.0.0.1:{running.free_port()}"  # nobody: what were relayed would be a 502
+    upstream = f"http://127.0.0.1:{free_port()}"  # nobody: what were relayed would be a 502
     with running.running_stack(
         redis_server.url, upstream, only=("web",), LLM_PROXY_WEBHOOK_SECRETS=webhook.SECRET
     ) as stack:

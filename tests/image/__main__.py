@@ -22,7 +22,8 @@ import requests
 from tests import running
 from tests.image.dockerfile import steps
 from tests.image.tree import Tree
-from tests.running import ROOT, VAULT_KEY, free_port, until
+from tests.ports import free_port
+from tests.running import ROOT, VAULT_KEY, until
 from tests.simulator.server import serve
 
 #: Heroku and most others kill what is not gone by then.

@@ -16,6 +16,7 @@ from tasks import message
 from tasks.settings import Settings
 from tests import running
 from tests.integration.test_pipeline import ask, batches_of
+from tests.ports import free_port
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
 
@@ -131,7 +132,7 @@ def start_flower(stack: Stack, port: int) -> running.Process:
 def test_flower_shows_the_stages_with_their_batch_id_and_neither_key_nor_prompt(
     stack: Stack, client: openai.OpenAI, api_key: str
 ) -> None:
-    port = running.free_port()
+    port = free_port()
     flower = start_flower(stack, port)
     try:
 
@@ -171,7 +172,7 @@ def eventful(upstream: Simulator) -> object:
 
 
 def test_with_task_events_flower_shows_each_request_and_nothing_secret_anywhere(eventful: Stack, api_key: str) -> None:
-    port = running.free_port()
+    port = free_port()
     flower = start_flower(eventful, port)
 
     def get(path: str) -> str:

@@ -19,6 +19,7 @@ import requests
 from tests import running
 from tests.integration.house import line_of
 from tests.integration.test_pipeline import batches_of
+from tests.ports import free_port
 from tests.providers.conftest import own_file
 from tests.running import Process, RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
@@ -93,7 +94,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 
 def _flower(stack: Stack, directory: Path) -> tuple[Process, str]:
-    port = running.free_port()
+    port = free_port()
     command = [sys.executable, "-m", "celery", "--app", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
     variables = {**stack.variables, "FLOWER_UNAUTHENTICATED_API": "true", "PYTHONWARNINGS": "ignore"}
     process = running.start("flower", command, variables, directory)
@@ -223,7 +224,7 @@ def test_no_key_no_token_and_no_prompt_is_found_anywhere_after_a_run_with_failur
 
 def test_an_upstream_that_cannot_be_reached_makes_nobody_tell(own_redis_server: RedisServer) -> None:
     key, prompt = secret(), f"prompt {secrets.token_hex(24)}"
-    nowhere = f"http://127.0.0.1:{running.free_port()}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
     with running.running_stack(
         own_redis_server.url, nowhere, LLM_PROXY_LOG_LEVEL="DEBUG", LLM_PROXY_REQUEST_DEADLINE_SECONDS="4"
     ) as stack:

@@ -18,6 +18,7 @@ from tasks import connections
 from tasks.settings import Settings
 from tests import running
 from tests.integration import tls
+from tests.ports import free_port
 from tests.running import ROOT, until
 from tests.simulator.server import Simulator
 
@@ -44,7 +45,7 @@ def platform_environment() -> dict[str, str]:
 
 
 def test_the_procfile_serves_as_heroku_starts_it(rediss: str, own_upstream: Simulator, tmp_path: Path) -> None:
-    port = running.free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {
         **platform_environment(), "DYNO": "web.1", "PORT": str(port), "REDIS_URL": rediss,

@@ -14,6 +14,7 @@ import requests
 from tasks import stack as commands
 from tests import running
 from tests.integration.test_pipeline import ask, batches_of
+from tests.ports import free_port
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
 
@@ -114,9 +115,7 @@ def test_while_redis_may_evict_nothing_is_accepted(own: Own) -> None:
 def test_the_front_refuses_to_start_on_a_redis_that_evicts(own: Own) -> None:
     stack, server, _ = own
     server.client.config_set("maxmemory-policy", "allkeys-lru")
-    process = running.start(
-        "evicted", commands.web(), {**stack.variables, "PORT": str(running.free_port())}, stack.directory
-    )
+    process = running.start("evicted", commands.web(), {**stack.variables, "PORT": str(free_port())}, stack.directory)
 
     assert process.popen.wait(30) != 0
     assert "set it to noeviction" in process.text()

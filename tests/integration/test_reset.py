@@ -76,7 +76,9 @@ def test_an_answer_that_was_not_read_is_the_next_equal_requests(
 def test_a_stream_is_closed_at_its_last_event_and_the_next_equal_request_is_a_sample_of_its_own(
     one: Stack, redis_server: RedisServer, upstream: Simulator
 ) -> None:
-    reset(asked(one, "reset-stream", stream=True))
+    caller = asked(one, "reset-stream", stream=True)
+    until(lambda: b"[DONE]" in caller.sock.recv(100_000, socket.MSG_PEEK), "the last event is here")
+    reset(caller)
     given_up(one, redis_server.client, "reset-after-stream")
 
     assert asked(one, "reset-stream", stream=True).answer().status == 200

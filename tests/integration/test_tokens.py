@@ -12,6 +12,7 @@ import requests
 from tests import running
 from tests.integration.house import CHAT, UPSTREAM_KEY, House, line_of, opened
 from tests.integration.test_pipeline import batches_of
+from tests.ports import free_port
 from tests.running import until
 
 
@@ -223,7 +224,7 @@ def test_a_wrong_file_is_refused_at_the_start_in_one_sentence(lines: str, words:
             command,
             ["python", "-m", "tasks", command],
             {
-                "PORT": str(running.free_port()),
+                "PORT": str(free_port()),
                 "LLM_PROXY_VAULT_KEYS": running.VAULT_KEY,
                 "LLM_PROXY_DATA_DIR": str(directory / "data"),
                 "LLM_PROXY_ACCESS_TOKENS_FILE": str(directory / "tokens"),

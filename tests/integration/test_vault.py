@@ -21,6 +21,7 @@ from tests import running
 from tests.integration.accepting import GROUP, accept, make_request
 from tests.integration.test_no_key_anywhere import dump
 from tests.integration.test_pipeline import batches_of
+from tests.ports import free_port
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator, serve
 
@@ -136,7 +137,7 @@ def test_without_keys_nothing_starts_on_a_redis_of_ones_own(server: RedisServer,
     words = ["-m", "gunicorn", "--config", "web/gunicorn.conf.py", "web.app:create_app()"]
     done = subprocess.run(
         [sys.executable, *(["-m", "tasks", *command] if command else words)],
-        env=running.environment(REDIS_URL=server.url, PORT=str(running.free_port())),
+        env=running.environment(REDIS_URL=server.url, PORT=str(free_port())),
         cwd=running.ROOT,
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import running
+from tests.ports import free_port
 
 
 def self_signed(directory: Path) -> Path:
@@ -49,7 +49,7 @@ def tunnel(socket_path: Path, certificate: Path) -> Iterator[int]:
     """The port on which a Unix socket is served over TLS, for one `with`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    port = running.free_port()
+    port = free_port()
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         threading.Thread(target=_accept, args=(listener, context, str(socket_path)), daemon=True).start()
         yield port

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import running
+from tests.ports import free_port
 from tests.running import ROOT, Process, until
 from tests.simulator.server import Simulator
 from tests.system.conftest import is_ready
@@ -63,7 +64,7 @@ def started(clone: Path, script: str, variables: dict[str, str]) -> Iterator[Pro
 
 def first_answer(clone: Path, script: str, upstream: Simulator) -> None:
     """Run a script until it serves and has answered README's first question; print how long both took."""
-    port = running.free_port()
+    port = free_port()
     variables = {"PORT": str(port), "LLM_PROXY_UPSTREAM": upstream.url, **BRISK}
     began = time.monotonic()
     with started(clone, script, variables) as process:

@@ -23,6 +23,7 @@ import requests
 import tasks
 from tests import running
 from tests.integration.test_pipeline import ask
+from tests.ports import free_port
 from tests.running import ROOT, Process, until
 from tests.simulator.server import Simulator
 from tests.system.conftest import is_ready
@@ -73,7 +74,7 @@ def test_nothing_but_what_it_needs_is_installed(home: Path) -> None:
 
 
 def test_it_starts_from_an_empty_directory_and_answers(home: Path, shared_upstream: Simulator) -> None:
-    port = running.free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     brisk = {"LLM_PROXY_MAX_HOLD_SECONDS": "0.3", "LLM_PROXY_POLL_MIN_SECONDS": "0.2"}
     variables = clean(home, PORT=str(port), LLM_PROXY_UPSTREAM=shared_upstream.url, **brisk)

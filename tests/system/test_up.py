@@ -17,6 +17,7 @@ import requests
 
 from tests import running
 from tests.integration.test_pipeline import ask, batches_of
+from tests.ports import free_port
 from tests.running import Process, until
 from tests.simulator.server import Simulator
 from tests.system.conftest import Up, is_ready, ups
@@ -40,7 +41,7 @@ class Lasting:
 @pytest.fixture(scope="module")
 def lasting(shared_upstream: Simulator) -> Iterator[Lasting]:
     with running.short_directory() as directory, ups(shared_upstream) as start:
-        port = running.free_port()
+        port = free_port()
         yield Lasting(start(port, directory / "data"), port, directory / "data")
 
 
@@ -49,7 +50,7 @@ def sdk(port: int, key: str) -> openai.OpenAI:
 
 
 def test_a_killed_supervisor_takes_its_programs_with_it(up: Up, data_dir: Path) -> None:
-    process = up(running.free_port(), data_dir)
+    process = up(free_port(), data_dir)
     pids = process.children()
     process.popen.kill()
     process.popen.wait()
@@ -74,7 +75,7 @@ def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
 ) -> None:
     upstream = own_upstream
     upstream.configure(ends=[{"model": "restart", "stuck": "in_progress"}])
-    port = running.free_port()
+    port = free_port()
     first = up(port, data_dir, LLM_PROXY_UPSTREAM=upstream.url)
 
     def call(n: int) -> requests.Response:
@@ -103,7 +104,7 @@ def test_a_restart_in_the_middle_of_a_batch_loses_nothing_and_pays_once(
 def test_two_stacks_live_side_by_side_and_ctrl_c_ends_the_whole_of_one_in_time(
     lasting: Lasting, up: Up, data_dir: Path, api_key: str
 ) -> None:
-    second = running.free_port()
+    second = free_port()
     process = up(second, data_dir)
     pids = process.children()
     assert len(pids) == 6
@@ -133,18 +134,18 @@ def test_a_taken_port_is_an_error_that_names_it(up: Up, data_dir: Path) -> None:
 
 
 def test_a_data_directory_in_use_is_an_error_that_names_it(up: Up, lasting: Lasting) -> None:
-    sentence = refused(up(running.free_port(), lasting.data_dir, ready=False))
+    sentence = refused(up(free_port(), lasting.data_dir, ready=False))
 
     assert f"another llm-proxy uses the data directory {lasting.data_dir}" in sentence
 
 
 def test_a_misspelt_setting_is_an_error_that_names_it(up: Up, data_dir: Path) -> None:
-    sentence = refused(up(running.free_port(), data_dir, ready=False, LLM_PROXY_MAX_HOLD="4"))
+    sentence = refused(up(free_port(), data_dir, ready=False, LLM_PROXY_MAX_HOLD="4"))
 
     assert "LLM_PROXY_MAX_HOLD is not a setting" in sentence
 
 
 def test_an_external_redis_needs_a_vault_key(up: Up, data_dir: Path) -> None:
-    sentence = refused(up(running.free_port(), data_dir, ready=False, REDIS_URL="redis://127.0.0.1:1/0"))
+    sentence = refused(up(free_port(), data_dir, ready=False, REDIS_URL="redis://127.0.0.1:1/0"))
 
     assert "LLM_PROXY_VAULT_KEYS" in sentence
