@@ -9,10 +9,11 @@ more. Files are deleted only after *cleaning* is written, so no restart looks fo
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tasks import batches, cleaning, jsonl, outcomes, quota, rest, settle, stage, unbatchable
 from tasks.batches import Batch
+from tasks.errors import CredentialGone, UpstreamRefused
 from tasks.jsonl import ResultLine
 from tasks.leases import Lease
 from tasks.models import BatchState, Lane, Reply
@@ -77,17 +78,31 @@ class _Delivery:
         batch = self._batch
         if batch.refusal:
             reply = batches.decode_refusal(batch.refusal)
-            self._refused(reply, unbatchable_=bool(batch.unbatchable), remembered=batch.unbatchable == 2)
+            self._refused(
+                reply, unbatchable_=bool(batch.unbatchable), remembered=batch.unbatchable == unbatchable.REMEMBERED
+            )
             return
         files = [file_id for file_id in (batch.output_file, batch.error_file) if file_id]
-        if files:
-            upstream = registry.upstream(batch.group)
-            for file_id in files:
-                with upstream.content(file_id) as chunks:
-                    settle.settle(self._replies(upstream, chunks))
-            rest.submit_again(batch, self._again, counter="attempts")
-        if batch.upstream_status == "failed" and not (files and self.suspicious):
-            self._failed()  # what it has answered all the same is not ours any more
+        if batch.upstream_status != "failed":
+            self._read(files)
+            return
+        try:
+            self._read(files)
+        except (UpstreamRefused, CredentialGone) as error:
+            logger.warning("%s has failed, and its files cannot be read: %s", batch.id, error)
+        else:
+            if files and self.suspicious and batch.reads < READS - 1:
+                return
+        self._failed()  # what the files have answered is not ours any more
+
+    def _read(self, files: Sequence[str]) -> None:
+        if not files:
+            return
+        upstream = registry.upstream(self._batch.group)
+        for file_id in files:
+            with upstream.content(file_id) as chunks:
+                settle.settle(self._replies(upstream, chunks))
+        rest.submit_again(self._batch, self._again, counter="attempts")
 
     def _replies(self, upstream: Upstream, chunks: Iterator[bytes]) -> Iterator[tuple[str, str, Reply]]:
         expected = sum(rest.numbers(self._ids, "inputs").values()) if upstream.splits else len(self._ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -49,23 +49,37 @@ class LineEnd:
 
 def line_end(line: ResultLine, *, upstream_id: str, upstream_status: str) -> LineEnd:
     """Classify a result line by its status, never by the file that it stood in."""
-    response = line.response
-    code, message = _error(line.error)
-    if response is not None and response.status_code and not ((code or message) and response.is_empty):
-        if not 200 <= response.status_code < 600 or response.status_code in BODILESS:
-            return LineEnd(reply=error_reply(502, "The upstream answered with no status of HTTP.", code="bad_status"))
-        headers = {"content-type": "application/json", "x-batch-id": upstream_id, "x-batch-lane": "batch"}
-        if response.request_id:
-            headers["x-request-id"] = response.request_id
-        reply = Reply.of_upstream(response.status_code, headers, response.body_bytes)
-        return LineEnd(reply=reply, retry=response.status_code == 429 or response.status_code >= 500)
+    response, (code, message) = line.response, _error(line.error)
     status = response.status_code if response is not None else 0
-    if 400 <= status < 500 and status != 429:  # some servers put the reason beside the response, not into it
-        reply = error_reply(status, message or "The upstream refused the request.", code=code, outcome=Outcome.FAILED)
-        return LineEnd(reply=reply)
-    if code in NOT_RUN or upstream_status in {"expired", "cancelled"}:
-        return LineEnd(reply=None)
-    return LineEnd(reply=error_reply(502, message or "The upstream did not run this line.", code=code), retry=True)
+    if response is None or not status:
+        if code in NOT_RUN or upstream_status in {"expired", "cancelled"}:
+            return LineEnd(reply=None)
+        return LineEnd(reply=error_reply(502, message or "The upstream did not run this line.", code=code), retry=True)
+    if not 200 <= status < 600 or status in BODILESS:
+        return LineEnd(reply=error_reply(502, "The upstream answered with no status of HTTP.", code="bad_status"))
+    headers = {"content-type": "application/json", "x-batch-id": upstream_id, "x-batch-lane": "batch"}
+    if response.request_id:
+        headers["x-request-id"] = response.request_id
+    reply = Reply.of_upstream(status, headers, response.body_bytes)
+    if (code or message) and response.is_empty:
+        reply = _told_beside(status, headers, code, message)
+    return LineEnd(reply=reply, retry=status == 429 or status >= 500)
+
+
+def _told_beside(status: int, headers: dict[str, str], code: str | None, message: str) -> Reply:
+    """The reply of a line whose error stands beside its response and not in it, as some servers write it.
+
+    One that calls itself a success is none; it may have been run, and is not asked again.
+    """
+    refused = 400 <= status < 500
+    error = error_reply(
+        status if status >= 400 else 502,
+        message or "The upstream refused the request.",
+        code=code,
+        type_="invalid_request_error" if refused and status != 429 else "upstream_error",
+        outcome=Outcome.FAILED,
+    )
+    return replace(error, headers={**error.headers, **headers})
 
 
 def _error(raw: msgspec.Raw) -> tuple[str | None, str]:

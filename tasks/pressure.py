@@ -96,10 +96,16 @@ class Pressure:
             self._trouble = str(store.unavailable(error))
             on_absence()
             return
-        limit = memory.get("maxmemory") or 0
-        if limit and memory["used_memory"] > FULL * limit:
-            self._trouble = "The proxy's store is full; try again when it has drained."
-        elif _policy(memory) != NO_EVICTION:
-            self._trouble = "The proxy's store may drop what it holds: the operator must set it to noeviction."
-        else:
-            self._trouble = ""
+        trouble = _trouble(memory)
+        if trouble and trouble != self._trouble:
+            logger.error("requests are answered 503: %s", trouble)
+        self._trouble = trouble
+
+
+def _trouble(memory: dict[str, Any]) -> str:
+    limit = memory.get("maxmemory") or 0
+    if limit and memory["used_memory"] > FULL * limit:
+        return "The proxy's store is full; try again when it has drained."
+    if _policy(memory) != NO_EVICTION:
+        return "The proxy's store may drop what it holds: its operator must set maxmemory-policy noeviction."
+    return ""

@@ -20,6 +20,7 @@ from tasks.leases import Lease
 from tasks.models import BatchState, Reply
 from tasks.providers import registry
 from tasks.providers.dialect import Upstream
+from tasks.unbatchable import REMEMBERED
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def _submit(held: Lease) -> float | None:
         return None
     known = unbatchable.refusal(held.batch.group.id)
     if known is not None:
-        refuse(held, known, unbatchable=2)
+        refuse(held, known, unbatchable=REMEMBERED)
         return None
     if held.batch.state is BatchState.CLAIMED:
         held.advance(BatchState.UPLOADING)

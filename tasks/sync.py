@@ -32,7 +32,7 @@ def send(request_id: str) -> float | None:
 
     Raises:
         NotOurTurn: it is settled, in a batch, being sent, or waiting for a place among its credential's calls, or
-            our lease on it has run out.
+            somebody else has taken it meanwhile.
     """
     token = new_id()
     length = int(leases.LEASE_SECONDS * 1000)
@@ -52,7 +52,7 @@ def send(request_id: str) -> float | None:
         if left <= 0:
             reply = stage.deadline_reply()
         elif int(failures) >= settings().max_line_attempts:
-            reply = settle.error_reply(502, "The workers that sent this request died.", code="workers_died")
+            reply = settle.error_reply(502, "The workers that were to send this request died.", code="workers_died")
         else:
             with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
                 upstream = registry.upstream(group)
@@ -62,7 +62,7 @@ def send(request_id: str) -> float | None:
                 else:
                     body = sealing.opened(request_id, stored)
                     if not store.run("run", request_id, token, length, "send", most):
-                        raise NotOurTurn  # the lease has run out meanwhile
+                        raise NotOurTurn  # our lease had run out, and somebody else has taken it
                     reply = _send(upstream, body, Lane(lane), left)
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:

@@ -11,6 +11,8 @@ from tasks.models import Reply
 
 #: After this time the upstream is asked again.
 REMEMBERED_SECONDS = 3600
+#: The field `unbatchable` of a batch that was refused from memory; 1 if the upstream has said so itself.
+REMEMBERED = 2
 
 
 def remember(group_id: str, reply: Reply) -> None:

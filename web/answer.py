@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 SPACE: Final = b" "
 #: Clients that came together need not all be sent a byte in the same instant.
 SPREAD: Final = (0.85, 1.0)
+#: Who has given up meets its answer with a reset, at once or in the middle of reading it. Balancers reset connections,
+#: too, when they have idled.
+RESET_SECONDS: Final = 2.0
+SLOW_BYTES_PER_SECOND: Final = 100_000
 HASTY: Final = (
     "The batch is not done, and this version of the SDK gives up after its `timeout` (10 minutes by default) whatever"
     " it is sent. Your request goes on: send it again and it finds its answer. To wait longer, pass a `timeout` with"
@@ -61,6 +65,7 @@ class Answer(Response):
         held, sock = self._held, environ.get("gunicorn.socket")
         environ[access_log.TASK] = held.task_id
         delivered: int | None = None
+        reply: Reply | None = None
         went_away = False
         begun = False
         try:
@@ -93,7 +98,7 @@ class Answer(Response):
             went_away = True
             raise
         finally:
-            held.depart(delivered, went_away=went_away, streamed=self._stream)
+            held.depart(delivered, went_away=went_away, unread_seconds=self._unread_seconds(reply))
 
     def _tell(
         self, response: Response, environ: WSGIEnvironment, start_response: StartResponse, *, begun: bool
@@ -111,6 +116,15 @@ class Answer(Response):
             yield sse.error(body, self._dialect)
         else:
             _cut(environ)
+
+    def _unread_seconds(self, reply: Reply | None) -> float:
+        """For how long after its last byte a reset says that an answer was not read.
+
+        SDKs close a stream at its last event, before the connection's own end has been read: a reset says nothing then.
+        """
+        if self._stream or reply is None:
+            return 0.0
+        return RESET_SECONDS + len(reply.body) / SLOW_BYTES_PER_SECOND
 
     def _response(self, reply: Reply) -> Response:
         if self._stream:

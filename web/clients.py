@@ -51,13 +51,17 @@ def tries(headers: Headers) -> int:
     return int(_number(headers, "x-stainless-retry-count", 0))
 
 
-def _number(headers: Headers, name: str, default: float, *, until: str = "\n") -> float:
+def _number(headers: Headers, name: str, default: float) -> float:
+    return _parsed(headers.get(name, ""), default)
+
+
+def _parsed(text: str, default: float) -> float:
     try:
-        number = float(headers.get(name, "").partition(until)[0])
+        number = float(text)
     except ValueError:
         return default
     return number if 0 < number < math.inf else default
 
 
 def _major(headers: Headers) -> int:
-    return int(_number(headers, "x-stainless-package-version", 0, until="."))
+    return int(_parsed(headers.get("x-stainless-package-version", "").partition(".")[0], 0))

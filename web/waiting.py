@@ -36,8 +36,6 @@ RETRY_PAUSES = (0.2, 0.3, 0.5, 1.0, 2.0, 2.0, 3.0, 3.0)
 RETRY_AFTER_SECONDS = (5.0, 15.0)
 #: Within this time a draining front has written what it had begun to write.
 LAST_WORDS_SECONDS = 3.0
-#: An answer to who has given up is met by a reset at once; balancers, too, reset connections that have idled.
-RESET_SECONDS = 1.0
 RETRYABLE = frozenset({408, 409, 429})
 
 
@@ -93,18 +91,18 @@ class Held:
         """Count it: the client is sent its first sign of life."""
         self._front.kept_alive += 1
 
-    def depart(self, delivered: int | None, *, went_away: bool = False, streamed: bool = False) -> None:
+    def depart(self, delivered: int | None, *, went_away: bool = False, unread_seconds: float = 0.0) -> None:
         """The client is held no more.
 
         Args:
             delivered: status of the reply whose bytes were all written; None: it did not get its reply.
             went_away: because it closed its connection.
-            streamed: as events. SDKs close the connection at the last event, before its end has been read.
+            unread_seconds: for how long from now on a reset of the connection means that the client has not read it.
         """
         if self._watched >= 0:
             self._front.sockets.unwatch(self._watched)
         self._front.alarms.clear(self.waiter)
-        self._front.depart(self, delivered, went_away=went_away, streamed=streamed)
+        self._front.depart(self, delivered, went_away=went_away, unread_seconds=unread_seconds)
 
 
 class Front:
@@ -205,7 +203,9 @@ class Front:
         finally:
             self._answering -= 1
 
-    def depart(self, held: Held, delivered: int | None, *, went_away: bool = False, streamed: bool = False) -> None:
+    def depart(
+        self, held: Held, delivered: int | None, *, went_away: bool = False, unread_seconds: float = 0.0
+    ) -> None:
         """A client is held no more; see Held.depart."""
         self._forget(held)
         if held.keyed:  # whoever gives a key means to come again
@@ -214,8 +214,9 @@ class Front:
         elif delivered is not None:
             success = 200 <= delivered < 300
             self._departures.add(held.task_id, held.digest, How.SUCCESS if success else How.ERROR)
-            if success and not streamed:  # the greenlet is the connection's: see `unread`
-                gevent.getcurrent().answered = (held.task_id, held.digest, time.monotonic())  # type: ignore[attr-defined]  # any attribute
+            if success and unread_seconds:  # the greenlet is the connection's: see `unread`
+                until = time.monotonic() + unread_seconds
+                gevent.getcurrent().answered = (held.task_id, held.digest, until)  # type: ignore[attr-defined]  # any attribute
         elif not self.draining and not self._results.waits(held.task_id):
             cancel = went_away and self._config.cancel_on_disconnect
             self._departures.add(held.task_id, held.digest, How.CANCELLED if cancel else How.GONE)
@@ -223,8 +224,8 @@ class Front:
     def unread(self, connection: object) -> None:
         """A connection was reset: if that was its last answer's doing, its client had given up and comes again."""
         if answered := getattr(connection, "answered", None):
-            task_id, digest, at = answered
-            if time.monotonic() - at < RESET_SECONDS:
+            task_id, digest, until = answered
+            if time.monotonic() < until:
                 self._departures.add(task_id, digest, How.LOST)
 
     def drain(self) -> None:

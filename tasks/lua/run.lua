@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes one request to be sent synchronously, renews the lease on it, or notes that it is sent now. A credential has so many calls at the
--- same time and no more; one that finds no place waits in `waiting:<credential>` until admit.lua calls it.
+-- Takes one request to be sent synchronously, renews the lease on it, or notes that it is sent now. A credential has so
+-- many calls at the same time and no more; one that finds no place waits in `waiting:<credential>` until admit.lua calls it.
 --
 -- ARGV: key prefix, request id, token, length of the lease (ms), "take", "renew" or "send", most calls of a credential.
 -- Returns {tries so far, lane, when accepted, credential ref, endpoint, model, organization, project, provider, extra},
@@ -35,8 +35,8 @@ if not (r[1] == 'running' and r[2] == token) then
   end
 end
 if r[1] == 'running' and r[2] ~= token then
-  -- Its worker died. If the call was under way nobody can know whether it was paid; older versions do not say.
-  if redis.call('HGET', record, 'sent') ~= '0' then
+  -- Its worker died. Unless it had not sent it yet, nobody can know whether it was paid.
+  if redis.call('HGET', record, 'unsent') ~= r[2] then
     redis.call('HINCRBY', prefix .. 'stats', 'possibly_double_paid', 1)
   end
   r[5] = redis.call('HINCRBY', record, 'attempts', 1)
@@ -48,8 +48,10 @@ end
 redis.call('ZREM', prefix .. 'waiting:' .. credential, id)
 redis.call('ZADD', calls, now + ARGV[4], id)
 redis.call('HSET', record, 'state', 'running', 'owner', token, 'lease_until', now + ARGV[4])
-if ARGV[5] ~= 'renew' then
-  redis.call('HSET', record, 'sent', ARGV[5] == 'send' and 1 or 0)
+if ARGV[5] == 'take' then
+  redis.call('HSET', record, 'unsent', token) -- of an older version nothing is known: it writes no token here
+elseif ARGV[5] == 'send' then
+  redis.call('HDEL', record, 'unsent')
 end
 redis.call('ZADD', prefix .. 'standing', now + ARGV[4], id)
 return { tostring(r[5] or 0), r[6], r[7], credential, g[2] or '', g[3] or '', g[4] or '', g[5] or '',

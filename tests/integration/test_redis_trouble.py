@@ -106,6 +106,7 @@ def test_while_redis_may_evict_nothing_is_accepted(own: Own) -> None:
     server.client.config_set("maxmemory-policy", "allkeys-lru")
 
     until(lambda: "noeviction" in post(stack, "meanwhile").text, "nothing is accepted, and it is said why")
+    assert "requests are answered 503" in stack.logs()
     assert post(stack, "meanwhile").status_code == 503
 
     server.client.config_set("maxmemory-policy", "noeviction")

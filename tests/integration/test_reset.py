@@ -16,6 +16,7 @@ from tests.integration.test_pipeline import batches_of
 from tests.relay.wire import Caller
 from tests.running import RedisServer, Stack, until
 from tests.simulator.server import Simulator
+from web.answer import RESET_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_an_idle_connection_that_is_reset_says_nothing_of_its_last_answer(
 ) -> None:
     caller = asked(one, "reset-idle")
     assert caller.answer().status == 200
-    time.sleep(1.2)
+    time.sleep(RESET_SECONDS + 1)
     reset(caller)
     given_up(one, redis_server.client, "reset-after-idle")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tasks import delivery
+from tasks.errors import CredentialGone, UpstreamRefused
 from tasks.models import BatchState
 from tasks.providers import registry
 from tasks.settings import settings
@@ -27,9 +28,12 @@ class Files:
     texts: dict[str, list[bytes]] = field(default_factory=dict)
     retrieved: dict[str, Any] = field(default_factory=dict)
     splits: bool = False
+    refused: Exception | None = None
 
     @contextlib.contextmanager
     def content(self, file_id: str) -> Iterator[list[bytes]]:
+        if self.refused:
+            raise self.refused
         yield [b"\n".join(self.texts[file_id])]
 
     def retrieve(self, upstream_id: str) -> dict[str, Any]:
@@ -188,3 +192,35 @@ def test_a_line_that_failed_in_a_late_batch_takes_the_other_way_if_there_is_one(
 
     assert files.line.statuses() == [status, 200]
     assert files.line.request(0)["lane"] == ("batch" if status else "flex")
+
+
+def fails(files: Files, code: str) -> None:
+    """Its upstream calls it failed, in these words, whatever its files hold."""
+    errors = json.dumps([{"code": code, "message": "no"}])
+    files.line.redis.hset(f"lp:batch:{files.batch}", mapping={"upstream_status": "failed", "errors": errors})
+
+
+def test_a_failed_batch_whose_files_stay_doubtful_is_answered_with_its_errors(files: Files) -> None:
+    fails(files, "model_not_found")
+    steps = [files.deliver(files.answer(0), b"no JSON")]
+    files.retrieved = {"status": "in_progress"}  # nothing new
+
+    while steps[-1] is not None:
+        steps.append(files.line.deliver(files.batch))
+
+    assert len(steps) == delivery.READS
+    assert files.line.statuses() == [200, 0]
+    assert files.line.request(1)["lane"] == "sync"  # as UNBATCHABLE says, not asked for once more
+
+
+@pytest.mark.parametrize("error", [UpstreamRefused(404, b"{}", {}), CredentialGone("gone")], ids=["no file", "no key"])
+def test_a_failed_batch_whose_files_cannot_be_read_is_answered_with_its_errors_at_once(
+    files: Files, error: Exception
+) -> None:
+    fails(files, "invalid_request")
+    files.refused = error
+
+    assert files.deliver() is None
+
+    assert files.line.statuses() == [400, 400]
+    assert '"no"' in files.line.bodies()[0]

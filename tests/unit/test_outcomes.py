@@ -34,23 +34,24 @@ def test_only_429_and_5xx_lines_are_worth_another_try(status: int, retry: bool) 
     assert found.reply.outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("batch", ["completed", "expired"])
 @pytest.mark.parametrize("body", [{}, {"body": None}, {"body": ""}])
 @pytest.mark.parametrize("error", [{"message": "it broke"}, {"code": "boom", "message": "it broke"}, "it broke"])
-def test_an_error_beside_a_response_without_a_body_is_the_answer(
-    body: dict[str, object], error: dict[str, object] | str
+@pytest.mark.parametrize(
+    ("status", "told", "retry"),
+    [(400, 400, False), (404, 404, False), (429, 429, True), (503, 503, True), (200, 502, False)],
+)
+def test_an_error_beside_a_response_without_a_body_is_the_answer_and_no_200(
+    batch: str, body: dict[str, object], error: dict[str, object] | str, status: int, told: int, retry: bool
 ) -> None:
-    refused = end({"response": {"status_code": 400, **body}, "error": error}, "expired")
-    broken = [end({"response": {"status_code": status, **body}, "error": error}) for status in (200, 429, 500)]
+    found = end({"response": {"status_code": status, "request_id": "req", **body}, "error": error}, batch)
 
-    assert not refused.retry
-    assert refused.reply is not None
-    assert (refused.reply.status, refused.reply.outcome) == (400, Outcome.FAILED)
-    assert json.loads(refused.reply.body)["error"]["message"] == "it broke"
-    for found in broken:
-        assert found.retry
-        assert found.reply is not None
-        assert found.reply.status == 502
-        assert json.loads(found.reply.body)["error"]["message"] == "it broke"
+    assert found.retry is retry
+    assert found.reply is not None
+    assert (found.reply.status, found.reply.outcome) == (told, Outcome.FAILED)
+    assert json.loads(found.reply.body)["error"]["message"] == "it broke"
+    assert found.reply.headers["x-request-id"] == "req"
+    assert found.reply.headers["x-batch-lane"] == "batch"
 
 
 def test_an_error_beside_a_body_is_not_looked_at() -> None:
