@@ -97,11 +97,13 @@ def test_a_cancel_that_is_refused_is_asked_for_again_and_a_running_one_is_not(li
 def test_a_batch_that_does_not_end_is_given_up_at_its_deadline(line: Line) -> None:
     batch = line.stuck()
     line.age(batch, 27)
+    line.redis.hset(f"lp:batch:{batch}", "failures", 3)
 
     assert line.poll(batch) is None
 
-    assert line.record(batch)["state"] == BatchState.ENDED
-    assert line.counter("batches_ended_given_up") == 1
+    record = line.record(batch)
+    assert (record["state"], record["failures"]) == (BatchState.ENDED, "0")
+    assert (line.counter("batches_failed"), line.counter("batches_ended_given_up")) == (1, 1)
     line.deliver_all(batch)
     assert line.statuses() == [504, 504]
     assert json.loads(line.bodies()[0])["error"]["code"] == "batch_deadline"
