@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -107,3 +108,10 @@ def test_a_form_is_the_fields_and_then_the_file() -> None:
 
 def test_a_bare_line_says_no_more_than_whose_body_it_is() -> None:
     assert jsonl.bare_line("abc", b'{"x":1}') == b'{"custom_id":"abc","body":{"x":1}}\n'
+
+
+def test_an_answer_is_an_object_in_utf_8() -> None:
+    jsonl.check_object(msgspec.Raw(b'{"a": 1}'))
+    for body in (b"null", b'"{}"', b"[1]", b'{"a": "\xff"}'):
+        with pytest.raises(ValueError, match=r"the answer is no object|utf-8"):
+            jsonl.check_object(msgspec.Raw(body))

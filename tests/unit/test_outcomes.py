@@ -39,7 +39,7 @@ def test_only_429_and_5xx_lines_are_worth_another_try(status: int, retry: bool) 
 @pytest.mark.parametrize("error", [{"message": "it broke"}, {"code": "boom", "message": "it broke"}, "it broke"])
 @pytest.mark.parametrize(
     ("status", "told", "retry"),
-    [(400, 400, False), (404, 404, False), (429, 429, True), (503, 503, True), (200, 502, False)],
+    [(400, 400, False), (499, 499, False), (429, 429, True), (500, 500, True), (503, 503, True), (200, 502, False)],
 )
 def test_an_error_beside_a_response_without_a_body_is_the_answer_and_no_200(
     batch: str, body: dict[str, object], error: dict[str, object] | str, status: int, told: int, retry: bool
@@ -49,9 +49,22 @@ def test_an_error_beside_a_response_without_a_body_is_the_answer_and_no_200(
     assert found.retry is retry
     assert found.reply is not None
     assert (found.reply.status, found.reply.outcome) == (told, Outcome.FAILED)
-    assert json.loads(found.reply.body)["error"]["message"] == "it broke"
+    assert json.loads(found.reply.body)["error"] == {
+        "message": "it broke",
+        "type": "invalid_request_error" if status in {400, 499} else "upstream_error",
+        "param": None,
+        "code": error.get("code") if isinstance(error, dict) else None,
+    }
     assert found.reply.headers["x-request-id"] == "req"
     assert found.reply.headers["x-batch-lane"] == "batch"
+
+
+def test_an_error_that_is_a_code_and_no_more_is_put_into_words() -> None:
+    reply = end({"response": {"status_code": 422}, "error": {"code": "boom"}}).reply
+
+    assert reply is not None
+    error = json.loads(reply.body)["error"]
+    assert (error["message"], error["code"]) == ("The upstream refused the request.", "boom")
 
 
 def test_an_error_beside_a_body_is_not_looked_at() -> None:

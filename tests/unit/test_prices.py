@@ -91,3 +91,19 @@ def test_what_no_list_has_of_another_provider_is_unknown(provider: str, model: s
 
 def test_cached_tokens_are_part_of_the_input() -> None:
     assert Rates(2, 0.5, 10).cost(1_000_000, 400_000, 100_000) == pytest.approx(0.6 * 2 + 0.4 * 0.5 + 1)
+
+
+def test_the_list_that_is_set_holds_for_a_host_that_none_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prices.find("models.example", "gpt-6-luna", CHAT, "batch", DAY) is None
+
+    monkeypatch.setattr(prices, "settings", lambda: Settings(prices="openai"))
+    prices.find.cache_clear()
+
+    price = prices.find("models.example", "gpt-6-luna", CHAT, "batch", DAY)
+    assert price is not None
+    assert price.paid == Rates(0.05, 0.005, 0.25)
+
+
+def test_what_a_tier_does_not_name_costs_what_it_costs_otherwise() -> None:
+    assert prices._rates({"input_mtok": 1}, Rates(2, 0.5, 7)) == Rates(1, 0.5, 7)
+    assert prices._rates({"input_mtok": 1}) == Rates(1, 1, 0)
