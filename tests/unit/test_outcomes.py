@@ -59,6 +59,16 @@ def test_an_error_beside_a_response_without_a_body_is_the_answer_and_no_200(
     assert found.reply.headers["x-batch-lane"] == "batch"
 
 
+@pytest.mark.parametrize("response", [{}, {"status_code": 0, "body": {"x": 1}}])
+def test_a_response_without_a_status_is_none(response: dict[str, object]) -> None:
+    found = end({"response": response, "error": {"message": "it broke"}})
+
+    assert found.retry
+    assert found.reply is not None
+    assert found.reply.status == 502
+    assert "it broke" in found.reply.body.decode()
+
+
 def test_an_error_that_is_a_code_and_no_more_is_put_into_words() -> None:
     reply = end({"response": {"status_code": 422}, "error": {"code": "boom"}}).reply
 
