@@ -6,8 +6,11 @@ It is the body of `tasks.request`. The queue that its message lies in decides th
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 from tasks import backoff, batches, connections, flex, leases, message, sealing, settle, stage, store
 from tasks.errors import CredentialGone, NotOurTurn, SettingsError, StoreUnavailable, UpstreamTrouble, VaultError
@@ -35,9 +38,8 @@ def send(request_id: str) -> float | None:
             somebody else has taken it meanwhile.
     """
     token = new_id()
-    length = int(leases.LEASE_SECONDS * 1000)
-    most = settings().sync_concurrency
-    taken = store.run("run", request_id, token, length, "take", most)
+    run = functools.partial(_run, request_id, token)
+    taken = run("take")
     if len(taken) < 2:
         if taken:
             store.say_newer("request", request_id)
@@ -54,16 +56,8 @@ def send(request_id: str) -> float | None:
         elif int(failures) >= settings().max_line_attempts:
             reply = settle.error_reply(502, "The workers that were to send this request died.", code="workers_died")
         else:
-            with leases.renewing(lambda: bool(store.run("run", request_id, token, length, "renew", most))):
-                upstream = registry.upstream(group)
-                stored = connections.client().get(f"{store.PREFIX}body:{request_id}")
-                if stored is None:
-                    reply = stage.body_lost_reply()
-                else:
-                    body = sealing.opened(request_id, stored)
-                    if not store.run("run", request_id, token, length, "send", most):
-                        raise NotOurTurn  # our lease had run out, and somebody else has taken it
-                    reply = _send(upstream, body, Lane(lane), left)
+            with leases.renewing(lambda: bool(run("renew"))):
+                reply = _call(request_id, group, Lane(lane), left, lambda: bool(run("send")))
     except UpstreamTrouble as error:
         if int(failures) + 1 < settings().max_line_attempts:
             return _again(request_id, token, credential, int(failures), error)
@@ -78,6 +72,22 @@ def send(request_id: str) -> float | None:
     _settle(request_id, token, reply, began + left)
     _admit(credential, request_id)
     return None
+
+
+def _run(request_id: str, token: str, step: str) -> Any:
+    length = int(leases.LEASE_SECONDS * 1000)
+    return store.run("run", request_id, token, length, step, settings().sync_concurrency)
+
+
+def _call(request_id: str, group: Group, lane: Lane, left_seconds: float, may_send: Callable[[], bool]) -> Reply:
+    upstream = registry.upstream(group)
+    stored = connections.client().get(f"{store.PREFIX}body:{request_id}")
+    if stored is None:
+        return stage.body_lost_reply()
+    body = sealing.opened(request_id, stored)
+    if not may_send():
+        raise NotOurTurn  # our lease had run out, and somebody else has taken it
+    return _send(upstream, body, lane, left_seconds)
 
 
 def _send(upstream: Upstream, body: bytes, lane: Lane, left_seconds: float) -> Reply:

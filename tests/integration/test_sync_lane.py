@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,21 +40,27 @@ def dies(redis_client: Any, request: Request) -> None:
     redis_client.hset(f"lp:request:{request.id}", "lease_until", 1)
 
 
+def cut_short(redis_client: Any, request: Request, module: ModuleType, step: str, error: BaseException) -> None:
+    """One that is sent comes as far as a step, and its worker dies there."""
+
+    def failing(*args: Any) -> Any:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, step, failing)
+        with pytest.raises(type(error)):
+            sync.send(request.id)
+    dies(redis_client, request)
+
+
 def doubted(redis_client: Any) -> int:
     return int(redis_client.hget("lp:stats", "possibly_double_paid") or 0)
 
 
 def test_what_was_not_sent_before_its_worker_died_has_not_been_paid(
-    redis_client: Any, request_: Request, sent: list[bytes], monkeypatch: pytest.MonkeyPatch
+    redis_client: Any, request_: Request, sent: list[bytes]
 ) -> None:
-    def away(*args: Any) -> Any:
-        raise StoreUnavailable("gone", retry_after_seconds=20)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "now_ms", away)
-        with pytest.raises(StoreUnavailable):
-            sync.send(request_.id)
-    dies(redis_client, request_)
+    cut_short(redis_client, request_, store, "now_ms", StoreUnavailable("gone", retry_after_seconds=20))
 
     assert sync.send(request_.id) is None
 
@@ -63,19 +69,9 @@ def test_what_was_not_sent_before_its_worker_died_has_not_been_paid(
 
 
 def test_what_may_have_been_sent_when_its_worker_died_may_have_been_paid_twice(
-    redis_client: Any, request_: Request, sent: list[bytes], monkeypatch: pytest.MonkeyPatch
+    redis_client: Any, request_: Request, sent: list[bytes]
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    def dying(*args: Any) -> Any:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(settle, "settle", dying)
-        with pytest.raises(Killed):
-            sync.send(request_.id)
-    dies(redis_client, request_)
+    cut_short(redis_client, request_, settle, "settle", SystemExit())
 
     assert sync.send(request_.id) is None
 
