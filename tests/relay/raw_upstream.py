@@ -83,6 +83,7 @@ class RawUpstream:
         self.calls: list[Call] = []
         self.arrived = threading.Condition()
         self._connections = 0
+        self._resets = 0
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -92,13 +93,14 @@ class RawUpstream:
                 sock, _ = self._listener.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections += 1
-                threading.Thread(target=self._serve, args=(sock, self._connections), daemon=True).start()
+                arguments = sock, self._connections, self._resets
+                threading.Thread(target=self._serve, args=arguments, daemon=True).start()
 
     def prepare(self, sock: socket.socket) -> socket.socket:
         """What comes before HTTP: nothing."""
         return sock
 
-    def _serve(self, plain: socket.socket, number: int) -> None:
+    def _serve(self, plain: socket.socket, number: int, resets: int) -> None:
         try:
             sock = self.prepare(plain)
         except OSError:
@@ -106,7 +108,8 @@ class RawUpstream:
             return
         stream = sock.makefile("rb")
         with self.arrived:
-            self._open.add(sock)
+            if resets == self._resets:
+                self._open.add(sock)
         with sock, stream, contextlib.suppress(OSError, EOFError, ValueError):
             while head := read_head(stream):
                 call = Call(head, number, sock, stream)
@@ -126,8 +129,16 @@ class RawUpstream:
             return self.calls[number]
 
     def reset(self) -> None:
-        """Forget everything, connections included."""
+        """Forget everything, connections included, also those that wait to be accepted."""
+        # Connections are accepted in the order in which they came: when this one is, all of the test before are.
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=20) as last,
+            contextlib.suppress(ConnectionError),
+        ):
+            last.shutdown(socket.SHUT_WR)
+            last.recv(1)
         with self.arrived:
+            self._resets += 1
             self.handler = plain
             self.calls.clear()
             forgotten, self._open = self._open, set()
