@@ -6,7 +6,7 @@ NOT_INSTALLED = echo "llm-proxy: pip could not install what is needed, see above
 
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, each of many processes would compile everything anew
 
-.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image coverage mutants compat lint flower lock clean
+.PHONY: help run demo test browser clients chaos soak bench fuzz screenshots fresh dist package rolling image engine coverage mutants compat lint flower lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ rolling: $(VENV)/dev  ## two versions side by side on one Redis, upgraded and ta
 
 image: $(VENV)/dev  ## the Dockerfile's steps in a clean Debian tree, each process started in it (root, debootstrap)
 	@$(BIN)/python -m tests.image $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SHARE),--share $(SHARE))
+
+engine: $(VENV)/dev  ## docker-compose.yml, the image and systemd's units in a Docker engine, under kills (Compose 2.24)
+	@$(BIN)/python -m tests.engine
 
 screenshots: $(VENV)/dev browser  ## the dashboard's pictures in docs/
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/system/test_dashboard.py -k every_state

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from tests import running
+from tests.repeating import ask
 from tests.rolling import versions
 from tests.running import Stack
 from tests.simulator.server import serve
@@ -38,29 +37,6 @@ MIXTURES = {
 }
 #: Requests begin over this time, so that every moment of a roll has some of each state.
 ROLL_SECONDS, STAND_SECONDS = 40.0, 15.0
-
-
-def ask(url: str, question: str, number: int, pause_seconds: float) -> tuple[str, int]:
-    """One client, which repeats its request as an SDK does: what came of it, and its tries."""
-    time.sleep(pause_seconds)
-    mode = "sync" if number % 20 == 0 else "batch"
-    body = {"model": f"m{number % 2}", "messages": [{"role": "user", "content": question}]}
-    said = "nothing"
-    for attempt in range(TRIES):
-        headers = {
-            "Authorization": "Bearer sk-rolling", "X-Stainless-Retry-Count": str(attempt), "X-Batch-Mode": mode,
-        }  # fmt: skip
-        try:
-            answer = requests.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)
-        except requests.RequestException as error:
-            said = type(error).__name__
-        else:
-            if answer.ok:
-                content = answer.json()["choices"][0]["message"]["content"]
-                return ("right" if content == f"echo:{question}" else f"wrong: {content}"), attempt + 1
-            said = f"{answer.status_code} {answer.text[:100]}"
-        time.sleep(1 + attempt)
-    return said, TRIES
 
 
 @dataclass
@@ -105,7 +81,10 @@ def run(commit: str, count: int, only: str) -> Iterator[dict[str, Any]]:
             upstream.reset()
             began = time.monotonic()
             seconds = ROLL_SECONDS if becomes else STAND_SECONDS
-            jobs = [pool.submit(ask, stack.url, f"{name} {n}", n, n * seconds / count) for n in range(count)]
+            jobs = [
+                pool.submit(ask, stack.url, f"{name} {n}", n, pause_seconds=n * seconds / count, tries=TRIES)
+                for n in range(count)
+            ]
             if becomes:
                 fleet.replace(ORDER if becomes == "new" else ORDER[::-1], version[becomes])
             outcomes = [job.result() for job in jobs]

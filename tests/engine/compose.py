@@ -1,0 +1,160 @@
+"""docker-compose.yml and the image: what README and docs/deploy.md tell an operator to run, and containers that end.
+
+A project of its own, which takes nothing from one that runs. Questions come from outside, by clients that repeat a
+request as SDKs do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.engine.docker import answers, billed, docker, seconds
+from tests.ports import free_port
+from tests.repeating import ask
+from tests.running import until
+
+PROJECT = "llm-proxy-engine"
+REQUESTS = 300
+#: A stack that is removed and started again is away for half a minute.
+TRIES = 20
+#: Everything but the upstream, which forgets with its process what was paid.
+OURS = ("balancer", "web", "worker", "beat", "redis", "keys")
+STORMS = {
+    "workers killed": ("kill", "worker"),
+    "fronts killed": ("kill", "web"),
+    "Redis killed": ("kill", "redis"),
+    "all restarted": ("restart", *OURS[:-1]),
+    "containers removed": ("rm", "--stop", "--force", *OURS),
+}
+SCALE = ("--scale", "web=3", "--scale", "worker=2")
+HEALTH = "{{.State.Health.Status}}"
+
+
+class Compose:
+    """One project of `docker compose`, before the simulator of its demo."""
+
+    def __init__(self) -> None:
+        self.variables = {
+            "PORT": str(free_port()), "LLM_PROXY_UPSTREAM": "http://simulator:9100", "FLOWER_BASIC_AUTH": "me:secret",
+        }  # fmt: skip
+        self.url = f"http://127.0.0.1:{self.variables['PORT']}"
+
+    def __call__(self, *words: str) -> str:
+        return docker("compose", "--project-name", PROJECT, *words, **self.variables)
+
+    def up(self) -> None:
+        """Start what is not there, and wait until it answers."""
+        self("up", "--detach", *SCALE, "balancer", "worker", "beat", "simulator")
+        until(answers(f"{self.url}/readyz"), "the balancer reaches a ready front", 90)
+
+    def container(self, service: str) -> str:
+        return self("ps", "--all", "--quiet", service).strip()
+
+
+def run() -> Iterator[dict[str, Any]]:
+    """What became of each step; `bad` where it is not what it should be."""
+    compose = Compose()
+    try:
+        yield _demo(compose)
+        yield {"step": "three fronts, two workers", "up after s": seconds(compose.up)}
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for name, command in STORMS.items():
+                yield _storm(compose, name, command, pool)
+        yield _look(compose)
+        yield _one_container(compose)
+        yield {"step": "stop", "stopped after s": seconds(lambda: compose("--profile", "*", "stop"))}
+    finally:
+        compose("--profile", "*", "down", "--volumes", "--timeout", "1")
+
+
+def _demo(compose: Compose) -> dict[str, Any]:
+    """The profile's own client."""
+    compose("--profile", "demo", "up", "--build", "--detach")
+    code = int(docker("wait", compose.container("demo")))
+    right = compose("--profile", "demo", "logs", "--no-log-prefix", "demo").count("\techo:Write the number")
+    return {"step": "demo", "exit code": code, "right": right, "bad": code != 0 or right != REQUESTS}
+
+
+def _storm(compose: Compose, name: str, command: tuple[str, ...], pool: ThreadPoolExecutor) -> dict[str, Any]:
+    """Requests over 20 s, in the middle of which something happens to the containers."""
+    simulator = compose.container("simulator")
+    before = billed(simulator)
+    jobs = [
+        pool.submit(ask, compose.url, f"{name} {n}", n, pause_seconds=n * 20 / REQUESTS, tries=TRIES)
+        for n in range(REQUESTS)
+    ]
+    until(lambda: billed(simulator)["requests"] > before["requests"], "a batch is done", 60)
+    compose(*command)
+    away = seconds(compose.up)
+    outcomes = [job.result() for job in jobs]
+    others = [outcome for outcome, _ in outcomes if outcome != "right"]
+    after = billed(simulator)
+    return {
+        "step": name,
+        "right": REQUESTS - len(others),
+        "others": others[:5],
+        "tries": sum(tries for _, tries in outcomes),
+        "paid": after["requests"] - before["requests"],
+        "paid twice": len(after["more_than_once"]) - len(before["more_than_once"]),
+        "up again after s": away,
+        "bad": bool(others),
+    }
+
+
+def _look(compose: Compose) -> dict[str, Any]:
+    """The command in a container, Flower behind its password, Prometheus, and every health check."""
+
+    def complaints() -> list[str]:
+        lines = compose("exec", "-T", "worker", "sh", "-c", "python -m tasks doctor || true").splitlines()
+        return [line for line in lines if not line.startswith("ok ")]
+
+    def sick() -> list[str]:
+        lines = compose("ps", "--format", "json").splitlines()
+        return [one["Service"] for one in map(json.loads, lines) if one["Health"] not in {"", "healthy"}]
+
+    def scraped() -> str:
+        found = compose("exec", "-T", "prometheus", "promtool", "query", "instant", "http://127.0.0.1:9090", "up")
+        return found.partition(" @")[0].partition("=> ")[2].strip()
+
+    assert "in flight" in compose("exec", "-T", "worker", "python", "-m", "tasks", "top")
+    until(lambda: not complaints(), "the doctor is content, once beat was left alone for half a minute", 60)
+    compose("--profile", "flower", "up", "--build", "--detach", "flower")
+    until(answers("http://127.0.0.1:5555/workers", auth=("me", "secret")), "Flower answers who has the password", 60)
+    until(answers("http://127.0.0.1:5555/workers", 401), "and nobody else", 5)
+    compose("--profile", "watch", "up", "--detach", "prometheus")
+    until(lambda: scraped() == "1", "Prometheus reads the figures", 60)
+    until(lambda: not sick(), "every container is healthy", 120)
+    stats = json.loads(compose("exec", "-T", "worker", "python", "-m", "tasks", "stats", "--json"))
+    told, twice = stats["exceptions"]["possibly_double_paid"], billed(compose.container("simulator"))["more_than_once"]
+    return {"step": "look", "possibly paid twice": told, "paid twice": len(twice), "bad": len(twice) > told}
+
+
+def _one_container(compose: Compose) -> dict[str, Any]:
+    """`docker run` without a command; stopped and started again, it answers from its volume."""
+    name, port = f"{PROJECT}-one", free_port()
+    url = f"http://127.0.0.1:{port}"
+    before = billed(compose.container("simulator"))["requests"]
+    try:
+        docker(
+            "run", "--detach", "--name", name, "--stop-timeout", "40", "--publish", f"127.0.0.1:{port}:3030",
+            "--volume", f"{name}:/data", "--network", f"{PROJECT}_default",
+            "--env", "LLM_PROXY_UPSTREAM=http://simulator:9100", "llm-proxy",
+        )  # fmt: skip
+        healthy = seconds(lambda: until(lambda: "healthy\n" == docker("inspect", "--format", HEALTH, name), name, 60))
+        first, _ = ask(url, "one container", 1, pause_seconds=0, tries=1, key="the same")
+        gone = seconds(lambda: docker("stop", name))
+        docker("start", name)
+        until(answers(f"{url}/readyz"), "it serves again", 60)
+        second, _ = ask(url, "one container", 1, pause_seconds=0, tries=1, key="the same")
+    finally:
+        with contextlib.suppress(Exception):
+            docker("rm", "--force", "--volumes", name)
+            docker("volume", "rm", name)
+    paid = billed(compose.container("simulator"))["requests"] - before
+    bad = (first, second, paid) != ("right", "right", 1)
+    said = {"first": first, "after a restart": second, "paid": paid}
+    return {"step": "one container", "healthy after s": healthy, **said, "stopped after s": gone, "bad": bad}
