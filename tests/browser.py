@@ -15,11 +15,20 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-INSTALL = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium")
+#: The library is what Playwright's own program needs, and small systems have not.
+PACKAGES = ("chromium", "libatomic1")
+INSTALL = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *PACKAGES)
+
+
+def drives() -> bool:
+    """Whether Playwright's own program starts here."""
+    return subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode == 0
 
 
 def find() -> str | None:
-    """The path of one that is there."""
+    """The path of one that is there, where it can be driven."""
+    if not drives():
+        return None
     for name in NAMES:
         if path := shutil.which(name):
             return path
@@ -52,7 +61,7 @@ def main() -> int:
         subprocess.run(command, check=False)
     if find():
         return 0
-    print("llm-proxy: there is no browser and none could be set up: apt-get install chromium", file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"llm-proxy: no browser could be set up: apt-get install {' '.join(PACKAGES)}\n")
     return 1
 
 
