@@ -33,7 +33,8 @@ class Handler(WSGIHandler):
     def handle(self) -> None:
         # The head and the body of an answer are two writes; Nagle would hold the second one back for 40 ms.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().handle()
+        with self.rfile:  # else it is closed by the garbage collector, when the loop that it needs may be gone
+            super().handle()
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
