@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+import textwrap
 from typing import Any
 
 import redis
@@ -41,3 +42,8 @@ def connect(config: Settings, *, patience_seconds: float = SOCKET_TIMEOUT_SECOND
 def client() -> Any:
     """This process's client. Any, because redis-py types a reply as all that any option could make of it."""
     return connect(settings())
+
+
+def words(error: Exception) -> str:
+    """What Redis, or the way to it, says is wrong: for the operator, of commands that carry no caller's data."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")

@@ -32,8 +32,8 @@ def check_at_start() -> None:
         info: dict[str, Any] = connections.client().info()
     except redis.RedisError as error:
         logger.warning(
-            "Redis is away (%s): requests are answered 503 until it is there; start it, or mend REDIS_URL",
-            type(error).__name__,
+            "Redis is away or refuses (%s): requests are answered 503 until it serves; start it, or mend REDIS_URL",
+            connections.words(error),
         )
         return
     if _policy(info) != NO_EVICTION:

@@ -10,7 +10,7 @@ from typing import Annotated
 import redis
 import typer
 
-from tasks import __version__
+from tasks import __version__, connections
 from tasks.cli import change, doctor, run, show
 from tasks.errors import LlmProxyError, SettingsError, StoreUnavailable
 
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         typer.echo(f"llm-proxy: {error}", err=True)
         return 2
     except (redis.RedisError, StoreUnavailable) as error:
-        typer.echo(f"llm-proxy: Redis is away ({type(error).__name__}): is the stack running? See REDIS_URL.", err=True)
+        said = connections.words(error)
+        typer.echo(f"llm-proxy: Redis is away or refuses ({said}): is the stack running? See REDIS_URL.", err=True)
         return 1
     except LlmProxyError as error:
         typer.echo(f"llm-proxy: {error}", err=True)

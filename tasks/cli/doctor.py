@@ -60,9 +60,7 @@ def examine() -> Iterator[Finding]:
         try:
             yield from look()
         except redis.RedisError as error:
-            yield Finding(
-                look.__name__.strip("_"), False, f"Redis: {type(error).__name__}", "start Redis, or mend REDIS_URL"
-            )
+            yield Finding(look.__name__.strip("_"), False, connections.words(error), "start Redis, or mend REDIS_URL")
         except LlmProxyError as error:
             yield Finding(look.__name__.strip("_"), False, str(error), "see above")
 

@@ -204,6 +204,7 @@ def test_a_group_is_canceled_and_no_other(
 
 
 def test_doctor_says_how_to_mend_what_is_wrong(made: Stack, own: RedisServer) -> None:
+    until(lambda: run(made, "doctor")[0] == 0, "beat has ticked")
     well = {finding["name"]: finding for finding in told(made, "doctor")}
     assert {"redis", "durability", "vault key", "upstream", "open files", "pipeline", "clock of Redis"} <= set(well)
 
@@ -224,6 +225,18 @@ def test_without_redis_every_command_says_so_in_one_sentence(made: Stack) -> Non
         assert code == 1
         assert text.startswith("llm-proxy: Redis is away")
         assert len(text.splitlines()) == 1
+
+
+def test_a_redis_that_refuses_is_told_in_its_own_words_and_without_the_password(made: Stack) -> None:
+    url = made.variables["REDIS_URL"].replace("unix://", "unix://nobody:of-the-test@")
+    stranger = Stack({**made.variables, "REDIS_URL": url}, made.directory, made.port)
+
+    for command in ("doctor", "stats"):
+        code, text = run(stranger, command)
+        assert code == 1
+        assert "invalid username-password pair" in text
+        assert "REDIS_URL" in text
+        assert "of-the-test" not in text
 
 
 def stats(stack: Stack) -> Any:

@@ -108,7 +108,7 @@ def test_with_a_redis_that_is_away_the_front_says_so_to_the_operator_and_to_the_
     finally:
         process.kill()
 
-    assert "requests are answered 503 until it is there; start it, or mend REDIS_URL" in process.text()
+    assert "requests are answered 503 until it serves; start it, or mend REDIS_URL" in process.text()
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "store_unavailable"
 
