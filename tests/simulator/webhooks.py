@@ -84,5 +84,8 @@ def post(url: str, secret: str, event_id: str, body: bytes) -> bool:
     try:
         with direct.open(request, timeout=TIMEOUT_SECONDS) as answer:
             return bool(answer.status < 300)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
     except (urllib.error.URLError, http.client.HTTPException, OSError):
         return False
