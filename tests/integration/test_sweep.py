@@ -13,8 +13,8 @@ from tests.integration.accepting import GROUP, accept, make_request, ok
 def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sweep(redis_client: Any) -> None:
     requests = [make_request(lane=Lane.SYNC) for _ in range(20)]
     accept(*requests)
-    redis_client.delete(message.SYNC_QUEUE)
-    a_later_one(redis_client)
+    lose_messages(redis_client, *requests)
+    accept(make_request(lane=Lane.SYNC))
     for request in requests:
         assert store.run("run", request.id, "dead", -1, "take", 50)
     for request in requests[:2]:
@@ -29,12 +29,11 @@ def test_requests_whose_worker_died_while_sending_are_all_queued_again_by_one_sw
     assert redis_client.hget("lp:stats", "possibly_double_paid") == b"1"  # the third one was not sent
 
 
-def a_later_one(redis_client: Any) -> Request:
-    """Another synchronous request, accepted after all others: the lane is busy."""
-    request = make_request(lane=Lane.SYNC)
-    accept(request)
-    redis_client.hincrby(f"lp:request:{request.id}", "queued", 1)
-    return request
+def lose_messages(redis_client: Any, *requests: Request) -> None:
+    """As a worker that takes them and dies; the requests are older than whatever is accepted next."""
+    redis_client.delete(message.SYNC_QUEUE)
+    for request in requests:
+        redis_client.hincrby(f"lp:request:{request.id}", "queued", -1)
 
 
 def test_a_busy_queue_is_not_filled_with_copies_of_what_is_in_it(redis_client: Any) -> None:
@@ -51,8 +50,9 @@ def test_a_busy_queue_is_not_filled_with_copies_of_what_is_in_it(redis_client: A
 def test_a_request_whose_message_is_gone_is_found_in_a_queue_that_is_never_empty(redis_client: Any) -> None:
     lost = make_request(lane=Lane.SYNC)
     accept(lost)
-    redis_client.delete(message.SYNC_QUEUE)
-    later = a_later_one(redis_client)
+    lose_messages(redis_client, lost)
+    later = make_request(lane=Lane.SYNC)
+    accept(later)
     for request in (lost, later):
         redis_client.zadd("lp:standing", {request.id: 0})
 
