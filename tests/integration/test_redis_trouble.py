@@ -83,6 +83,18 @@ def _is_refused_at_once(stack: Stack) -> bool:
     return time.monotonic() - began < 1
 
 
+def refusal(stack: Stack, why: str) -> requests.Response:
+    """The first answer that says so; each process of the front sees it at a time of its own, so the next may not."""
+    answers: list[requests.Response] = []
+
+    def is_refused() -> bool:
+        answers.append(post(stack, "meanwhile"))
+        return why in answers[-1].text
+
+    until(is_refused, "nothing is accepted, and it is said why")
+    return answers[-1]
+
+
 def test_a_full_redis_accepts_nothing_and_drains_what_it_has(own: Own) -> None:
     stack, server, upstream = own
     upstream.configure(ends=[{"model": "full", "stuck": "in_progress"}])
@@ -90,8 +102,7 @@ def test_a_full_redis_accepts_nothing_and_drains_what_it_has(own: Own) -> None:
         waiting = [pool.submit(ask, client, f"q{n}", "full") for n in range(20)]
         until(lambda: sum(int(str(b["lines"])) for b in batches_of(upstream, "full")) == 20, "all are at the upstream")
         server.client.config_set("maxmemory", server.client.info("memory")["used_memory"])
-        until(lambda: "store is full" in post(stack, "too much").text, "nothing is accepted, and it is said why")
-        assert post(stack, "too much").status_code == 503
+        assert refusal(stack, "store is full").status_code == 503
 
         server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] // 2)
         upstream.finish()
@@ -105,15 +116,9 @@ def test_while_redis_may_evict_nothing_is_accepted(own: Own) -> None:
     assert post(stack, "before").status_code == 200
     server.client.config_set("maxmemory-policy", "allkeys-lru")
 
-    refused: list[requests.Response] = []  # each process of the front sees it at a time of its own
-
-    def is_refused() -> bool:
-        refused.append(post(stack, "meanwhile"))
-        return "noeviction" in refused[-1].text
-
-    until(is_refused, "nothing is accepted, and it is said why")
-    assert refused[-1].status_code == 503
-    assert refused[-1].json()["error"]["code"] == "store_unavailable"
+    refused = refusal(stack, "noeviction")
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "store_unavailable"
     assert "requests are answered 503" in stack.logs()
 
     server.client.config_set("maxmemory-policy", "noeviction")
