@@ -46,4 +46,5 @@ def client() -> Any:
 
 def words(error: Exception) -> str:
     """What Redis, or the way to it, says is wrong: for the operator, of commands that carry no caller's data."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
+    text = str(error).partition("with args")[0]  # a server without HELLO repeats the password
+    return textwrap.shorten(f"{type(error).__name__}: {text}", 160, placeholder=" …")
