@@ -1,6 +1,7 @@
 """docker-compose.yml and the image: what README and docs/deploy.md tell an operator to run, and containers that end.
 
-A project of its own, which takes nothing from one that runs. Questions come from outside, by clients that repeat a
+Containers, volumes and networks are a project's own; the images `llm-proxy` and `llm-proxy-tools` are built anew,
+ports 5555 and 9090 must be free, and there must be no `.env`. Questions come from outside, by clients that repeat a
 request as SDKs do.
 """
 
@@ -28,7 +29,7 @@ STORMS = {
     "fronts killed": ("kill", "web"),
     "Redis killed": ("kill", "redis"),
     "all restarted": ("restart", *OURS[:-1]),
-    "containers removed": ("rm", "--stop", "--force", *OURS),
+    "containers removed": ("rm", "--stop", "--force", "--volumes", *OURS),
 }
 SCALE = ("--scale", "web=3", "--scale", "worker=2")
 HEALTH = "{{.State.Health.Status}}"
