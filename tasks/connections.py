@@ -44,7 +44,7 @@ def client() -> Any:
     return connect(settings())
 
 
-def words(error: Exception) -> str:
+def complaint(error: Exception) -> str:
     """What Redis, or the way to it, says is wrong: for the operator, of commands that carry no caller's data."""
     text = str(error).partition("with args")[0]  # a server without HELLO repeats the password
     return textwrap.shorten(f"{type(error).__name__}: {text}", 160, placeholder=" …")

@@ -33,7 +33,7 @@ def check_at_start() -> None:
     except redis.RedisError as error:
         logger.warning(
             "Redis is away or refuses (%s): requests are answered 503 until it serves; start it, or mend REDIS_URL",
-            connections.words(error),
+            connections.complaint(error),
         )
         return
     if _policy(info) != NO_EVICTION:

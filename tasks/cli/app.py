@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         typer.echo(f"llm-proxy: {error}", err=True)
         return 2
     except (redis.RedisError, StoreUnavailable) as error:
-        said = connections.words(error)
+        said = connections.complaint(error)
         typer.echo(f"llm-proxy: Redis is away or refuses ({said}): is the stack running? See REDIS_URL.", err=True)
         return 1
     except LlmProxyError as error:

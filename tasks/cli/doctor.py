@@ -60,7 +60,9 @@ def examine() -> Iterator[Finding]:
         try:
             yield from look()
         except redis.RedisError as error:
-            yield Finding(look.__name__.strip("_"), False, connections.words(error), "start Redis, or mend REDIS_URL")
+            yield Finding(
+                look.__name__.strip("_"), False, connections.complaint(error), "start Redis, or mend REDIS_URL"
+            )
         except LlmProxyError as error:
             yield Finding(look.__name__.strip("_"), False, str(error), "see above")
 

@@ -1,16 +1,13 @@
-"""Commands of a Docker engine, and who asks what runs in it."""
+"""Commands of a Docker engine, and what was paid in it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
-
-import requests
 
 from tests.running import ROOT
 
@@ -25,20 +22,14 @@ def docker(*words: str, **variables: str) -> str:
     ).stdout
 
 
-def answers(url: str, code: int = 200, **how: Any) -> Callable[[], bool]:
-    """Whether an address answers with a status."""
-
-    def asked() -> bool:
-        with contextlib.suppress(requests.RequestException):
-            return requests.get(url, timeout=3, **how).status_code == code
-        return False
-
-    return asked
+def remove(*containers: str) -> None:
+    """Remove what is there, with its unnamed volumes."""
+    docker("rm", "--force", "--volumes", *containers)
 
 
-def billed(container: str, port: int = 9100) -> dict[str, Any]:
+def billed(container: str) -> dict[str, Any]:
     """The ledger of a simulator."""
-    source = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/_control/stats').read().decode())"
+    source = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9100/_control/stats').read().decode())"
     ledger: dict[str, Any] = json.loads(docker("exec", container, "python", "-c", source))["billed"]
     return ledger
 

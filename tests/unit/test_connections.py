@@ -12,7 +12,7 @@ def test_the_arguments_that_an_old_server_repeats_are_not_told() -> None:
         "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `s3cret-password`,"
     )
 
-    told = connections.words(error)
+    told = connections.complaint(error)
 
     assert told.startswith("ResponseError: unknown command `HELLO`")
     assert "s3cret-password" not in told
@@ -21,4 +21,4 @@ def test_the_arguments_that_an_old_server_repeats_are_not_told() -> None:
 def test_why_redis_refuses_is_told() -> None:
     error = redis.ResponseError("DENIED Redis is running in protected mode because protected mode is enabled")
 
-    assert "protected mode" in connections.words(error)
+    assert "protected mode" in connections.complaint(error)
