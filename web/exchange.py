@@ -48,7 +48,7 @@ def end_to_end(headers: Headers, *dropped: bytes) -> Headers:
     return [(name, value) for name, value in headers if name.lower() not in gone]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)  # gevent prints a greenlet that has failed, and with it whose method it runs
 class Exchange:
     """A request, and what has become of it.
 
@@ -217,6 +217,8 @@ class Exchange:
             self._write(b"0\r\n\r\n")
         self.complete = True
         if not self._uploaded:
+            if self._uploader:
+                self._uploader.kill()  # else two greenlets would read the same socket
             linger(self._client)
 
     def _cut(self, until_close: bool) -> None:

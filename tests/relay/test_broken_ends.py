@@ -211,3 +211,23 @@ def refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_a_caller_that_has_its_answer_may_finish_its_body(front: Stack, raw: RawUpstream) -> None:
+    def handler(call: Call) -> None:
+        call.stream.read(4)  # the way up waits for the rest
+        call.send(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno")
+        call.wait_for_end()
+
+    raw.handler = handler
+    with socket.create_connection(("127.0.0.1", front.port), timeout=20) as caller:
+        caller.sendall(b"POST /v1/unfinished HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nbody")
+        answer = caller.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        while chunk := caller.recv(10_000):  # to the end of the answer
+            answer += chunk
+        caller.sendall(bytes(50_000))
+        caller.sendall(bytes(50_000 - 4))  # a reset would be heard here at the latest
+    assert answer.endswith(b"no")
+    until(lambda: "path=/v1/unfinished" in front.logs(), "it is logged")
+    assert "msg=relayed method=POST path=/v1/unfinished status=403" in front.logs()

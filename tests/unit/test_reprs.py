@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import gevent
 import pytest
 
 from tasks import vault
@@ -14,11 +16,23 @@ from tasks.models import Allowance, Group, Reply, Request
 from tasks.providers import catalogue, registry
 from tasks.providers.account import Account
 from tasks.settings import Settings
+from web.exchange import Exchange
 from web.parsing import parse
 from web.tokens import Caller
 
 KEY, PROMPT = "Bearer sk-very-secret", "the prompt"
 BODY = f'{{"model":"m","messages":[{{"role":"user","content":"{PROMPT}"}}]}}'.encode()
+
+
+def exchange() -> Exchange:
+    incoming = SimpleNamespace(unreader=SimpleNamespace(sock=None), method="POST", body=SimpleNamespace(ended=False))
+    upstream = SimpleNamespace()
+    headers = [(b"authorization", KEY.encode())]
+    target = f"/v1/x?key={KEY}".encode()
+    return Exchange(
+        incoming=cast("Any", incoming), upstream=cast("Any", upstream), target=target, headers=headers, body=BODY,
+        draining=bool,
+    )  # fmt: skip
 
 
 def objects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -38,6 +52,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         Reply.of_upstream(200, {}, BODY),
         parse("/v1/chat/completions", BODY),
         UpstreamRefused(400, BODY, {}),
+        gevent.Greenlet(exchange()._upload, cast("Any", None)),
     ]
 
 
