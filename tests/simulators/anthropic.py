@@ -58,7 +58,7 @@ def blueprint(vendor: Vendor) -> Blueprint:
 
     @bp.before_request
     def _admit() -> Response | None:
-        if not key() or "bad" in key():
+        if not key() or key().startswith(("bad", "sk-bad")):
             return error(401, "invalid x-api-key")
         if "anthropic-version" not in request.headers:
             return error(400, "anthropic-version: header is required")

@@ -110,7 +110,7 @@ def blueprint(vendor: Vendor) -> Blueprint:
 
     @bp.before_request
     def _admit() -> Response | None:
-        if not _key() or "bad" in _key():
+        if not _key() or _key().startswith(("bad", "sk-bad")):
             return error(400, "API key not valid. Please pass a valid API key.")
         return None
 

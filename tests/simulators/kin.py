@@ -113,7 +113,7 @@ def blueprint(vendor: Vendor, wire: Wire) -> Blueprint:
 
     @bp.before_request
     def _admit() -> Response | None:
-        if not key() or "bad" in key():
+        if not key() or key().startswith(("bad", "sk-bad")):
             return error(401, "wrong key", code="invalid_api_key")
         if wire.query and wire.query not in request.args:
             return error(404, f"{wire.query} is missing")
